@@ -1,0 +1,238 @@
+"""One frame in, one dense depth map out: clean, encode, ask, calibrate, fill, check."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from sdim_ros.core import checkpoint, confidence, engine, queries
+from sdim_ros.core.blend import (
+    Blend, OutOfFold, apply_blend, fit_blend, hidden_folds, out_of_fold,
+)
+from sdim_ros.core.config import Settings
+from sdim_ros.core.model import Prefix, SdimModel, random_twin
+from sdim_ros.core.projection import clean_depth
+from sdim_ros.core.types import Answers, BadInput, DenseDepth, Frame, ModelFailed, Stats
+
+# What the model sees instead of the image when it is judged without it.
+GREY = 127
+
+
+@dataclass
+class _Stopwatch:
+    """Milliseconds by stage; a stage that comes again adds up."""
+
+    ms: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.ms[name] = self.ms.get(name, 0.0) + 1000 * (time.perf_counter() - start)
+
+
+class Completer:
+    """Completes frames with one model. Not thread-safe: one thread uses it at a time.
+
+    Args:
+        settings: everything that can be set.
+        model: a network in memory; None = the one that the settings name.
+
+    Raises:
+        ModelUnavailable: when the model cannot be loaded; the message says which and why.
+    """
+
+    def __init__(self, settings: Settings, model: SdimModel | None = None) -> None:
+        self.settings = settings
+        self.model = checkpoint.load(settings.model) if model is None else model
+
+    @property
+    def description(self) -> str:
+        """For people: which model, how large, where."""
+        name = self.settings.model.checkpoint or "embedded tiny checkpoint"
+        millions = self.model.parameter_count() / 1e6
+        kind = str(self.model.dtype).removeprefix("torch.")
+        return f"{name}, {millions:.1f} M parameters, {self.model.device}, {kind}"
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Use other settings from the next frame on; those of the model stay as loaded."""
+        self.settings = settings
+
+    @torch.inference_mode()
+    def complete(self, frame: Frame, *, blind: bool = False) -> DenseDepth:
+        """Dense depth of one frame. Measured pixels that were kept come out bit-exact.
+
+        Args:
+            frame: image and sparse depth.
+            blind: show the model a grey image; all else, the fills as well, stays equal.
+
+        Raises:
+            BadInput: ``no_points`` when nothing is measured and the settings say skip,
+                ``too_large`` for an image over ``input.max_pixels``.
+            ModelFailed: when the model's answers are not finite, or memory ran out.
+        """
+        watch = _Stopwatch()
+        with watch.stage("prepare"):
+            sparse, cleaned = self._clean(frame)
+            seen = np.full_like(frame.image, GREY) if blind else frame.image
+            maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
+            rows, cols = queries.pixels_to_ask(sparse, self.settings.queries)
+        answers = self._ask(seen, sparse, rows, cols, _stacked(maps, (rows, cols)), watch)
+        with watch.stage("calibrate"):
+            folds = self._folds(frame, sparse)
+            hidden = out_of_fold(sparse, frame.image, folds)
+        said = self._ask_hidden(seen, sparse, folds, hidden, watch)
+        with watch.stage("fill"):
+            blend = self._blend(hidden, said)
+            depth, fill_only = apply_blend(blend, sparse, frame.image, answers, maps)
+        with watch.stage("confidence"):
+            sure = confidence.of_map(
+                sparse, frame.image, depth, maps, answers, hidden, said, blend)
+        stats = Stats(
+            points=int((sparse > 0).sum()), cleaned=cleaned,
+            queries=len(answers) + len(hidden.truth), calibration_queries=len(hidden.truth),
+            fill=blend.describe(), trust=blend.trust,
+            out_of_range=self._out_of_range(sparse), ms=watch.ms)
+        return _checked(DenseDepth(depth, sure, fill_only, answers, stats))
+
+    @torch.inference_mode()
+    def ask(self, frame: Frame, rows: np.ndarray, cols: np.ndarray, *,
+            blind: bool = False) -> Answers:
+        """The model alone, at given pixels, which count as missing.
+
+        Args:
+            rows, cols: (Q,) int.
+        """
+        sparse, _ = self._clean(frame)
+        seen = np.full_like(frame.image, GREY) if blind else frame.image
+        hints = self.hints(frame, rows, cols)
+        return self._ask(seen, sparse, rows, cols,
+                         np.stack([hints[name] for name in hints], axis=-1), _Stopwatch())
+
+    def hints(self, frame: Frame, rows: np.ndarray, cols: np.ndarray) -> dict[str, np.ndarray]:
+        """The classical values that stand in the prompts of these pixels, (Q,) metres each."""
+        sparse, _ = self._clean(frame)
+        maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
+        return {name: dense[rows, cols] for name, dense in maps.items()}
+
+    def _clean(self, frame: Frame) -> tuple[np.ndarray, dict[str, int]]:
+        limits = self.settings.input
+        if frame.sparse.size > limits.max_pixels:
+            raise BadInput(
+                "too_large", f"image of {frame.sparse.size} pixels: expected at most "
+                f"{limits.max_pixels}; raise input.max_pixels or use a smaller image")
+        sparse, cleaned = clean_depth(frame.sparse, limits.min_depth_m, limits.max_depth_m)
+        if limits.on_empty_sparse == "skip" and not (sparse > 0).any():
+            raise BadInput(
+                "no_points", f"sparse depth without a usable point (removed: {cleaned}): expected "
+                f"depths from {limits.min_depth_m:g} to {limits.max_depth_m:g} m; check sensor and "
+                "extrinsics, or set input.on_empty_sparse to answer")
+        return sparse, cleaned
+
+    def _ask(self, image: np.ndarray, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
+             hints: np.ndarray, watch: _Stopwatch) -> Answers:
+        """Encode the frame once and read the number of every pixel, tile by tile."""
+        try:
+            with watch.stage("encode"):
+                prefix = self.model.encode(self.model.prepare([image], [sparse]))
+            with watch.stage("query_passes"):
+                return self._read(prefix, sparse, rows, cols, hints)
+        except torch.OutOfMemoryError as problem:
+            raise ModelFailed(
+                f"out of memory for {len(rows)} queries in tiles of "
+                f"{self.settings.queries.tile}: lower queries.tile or queries.budget") from problem
+
+    def _read(self, prefix: Prefix, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
+              hints: np.ndarray) -> Answers:
+        settings, number = self.settings.queries, self.model.config.number
+        readout = "greedy" if settings.preset == "paper" else settings.readout
+        unit = float(prefix.unit[0])
+        depth, spread = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
+        for at, suffix in self._suffixes(prefix, sparse, rows, cols, hints, unit):
+            path = engine.decode(self.model, prefix, suffix, readout)
+            if not np.isfinite(path.probabilities).all():
+                raise ModelFailed("the model's probabilities are not finite; check the checkpoint")
+            # A number of only zeros is no depth: the smallest one instead.
+            value = np.maximum(number.value(path.digits), number.resolution)
+            depth[at] = value * unit
+            spread[at] = engine.interval(path, number) * unit
+        return Answers(rows, cols, depth, spread)
+
+    def _suffixes(self, prefix: Prefix, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
+                  hints: np.ndarray, unit: float) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Indices of each tile of queries, and the embeddings that follow the prefix."""
+        tile = self.settings.queries.tile
+        if self.model.config.addressing == "text":
+            h, w = prefix.pixels.shape[2:]
+            ys, xs = rows * h // sparse.shape[0], cols * w // sparse.shape[1]
+            for group, suffix in engine.text_suffixes(self.model, xs, ys, np.zeros(len(rows))):
+                for start in range(0, len(group), tile):
+                    yield group[start:start + tile], suffix[start:start + tile]
+            return
+        if len(rows) == 0:
+            return
+        asked = queries.describe(self.model.config, sparse, rows, cols, hints, unit)
+        asked = asked.to(self.model.device)
+        for start in range(0, len(rows), tile):
+            part = asked.part(start, start + tile)
+            yield (np.arange(start, start + len(part)),
+                   self.model.point_suffix(prefix, part)[0])
+
+    def _folds(self, frame: Frame, sparse: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        settings = self.settings.fill
+        return hidden_folds(sparse, settings.folds, settings.calibration_points,
+                            seed=frame.stamp_ns % 2**32)
+
+    def _ask_hidden(self, image: np.ndarray, sparse: np.ndarray,
+                    folds: list[tuple[np.ndarray, np.ndarray]], hidden: OutOfFold,
+                    watch: _Stopwatch) -> Answers:
+        """The model at the hidden points, each fold from a frame that does not show it."""
+        said, start = [], 0
+        for rows, cols in folds:
+            visible = sparse.copy()
+            visible[rows, cols] = 0
+            hints = _stacked(hidden.predictions, slice(start, start + len(rows)),
+                             self.model.config.hints)
+            said.append(self._ask(image, visible, rows, cols, hints, watch))
+            start += len(rows)
+        none = [np.zeros(0, np.float32)]
+        return Answers(hidden.rows, hidden.cols, np.concatenate(none + [a.depth for a in said]),
+                       np.concatenate(none + [a.spread for a in said]))
+
+    def _blend(self, hidden: OutOfFold, said: Answers) -> Blend:
+        settings = self.settings.fill
+        return fit_blend(
+            hidden.predictions, hidden.truth, said.depth,
+            fixed_method=None if settings.method == "auto" else settings.method,
+            fixed_trust=None if settings.trust < 0 else settings.trust)
+
+    def _out_of_range(self, sparse: np.ndarray) -> int:
+        """Measured depths that the checkpoint's numbers cannot spell."""
+        known = sparse[sparse > 0]
+        covered = self.model.config.number.covers(known / self.model.unit_of(sparse))
+        return int((~covered).sum())
+
+
+def with_random_weights(completer: Completer, seed: int = 0) -> Completer:
+    """The same architecture and settings with random weights: what no training would give."""
+    return Completer(completer.settings, random_twin(completer.model, seed))
+
+
+def _stacked(values: Mapping[str, np.ndarray], at: object,
+             names: tuple[str, ...] | None = None) -> np.ndarray:
+    """Values of several fills at some pixels, (Q, H)."""
+    return np.stack([values[name][at] for name in names or values], axis=-1)
+
+
+def _checked(dense: DenseDepth) -> DenseDepth:
+    """Refuse a map that is mostly unusable; mask the rest."""
+    bad = ~np.isfinite(dense.depth) | (dense.depth <= 0)
+    if bad.mean() > 0.5 and dense.stats.points:
+        raise ModelFailed(f"{100 * bad.mean():.0f} % of the depths are not usable numbers")
+    dense.depth[bad], dense.confidence[bad] = np.nan, 0.0
+    return dense

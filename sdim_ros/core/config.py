@@ -1,0 +1,285 @@
+"""Every setting with its default, range and description: the one source of all three.
+
+The node declares its ROS parameters from these classes, ``config/completion.yaml`` is tested
+against them, and the command line reads the same names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sdim_ros.core.types import BadSetting
+
+
+def setting(
+    default: Any,
+    description: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    fixed: bool = False,
+) -> Any:
+    """One dataclass field that knows its description and range.
+
+    Args:
+        fixed: the value cannot change while the node is configured.
+    """
+    metadata = {
+        "description": description, "low": low, "high": high, "choices": choices, "fixed": fixed,
+    }
+    if isinstance(default, tuple):
+        return field(default_factory=lambda: default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    checkpoint: str = setting(
+        "", "Folder or Hugging Face id of the model; empty = the embedded tiny checkpoint.",
+        fixed=True)
+    device: str = setting(
+        "auto", "Where the model runs: auto, cpu, cuda or cuda:N.", fixed=True)
+    dtype: str = setting(
+        "auto", "Number type of the weights; auto = bfloat16 on a GPU, float32 on a CPU.",
+        choices=("auto", "float32", "bfloat16"), fixed=True)
+    allow_download: bool = setting(
+        False, "Fetch a Hugging Face id that is not in the local cache.", fixed=True)
+    allow_untrained: bool = setting(
+        False, "Load a stock model whose SDIM parts were never trained (for timing only).",
+        fixed=True)
+
+
+@dataclass(frozen=True)
+class QuerySettings:
+    preset: str = setting(
+        "balanced", "How many pixels are asked: fast 500, balanced 1500, exact every missing "
+        "pixel, paper = exact with greedy digits; whether pixels are named by a token or by "
+        "text is the checkpoint's.",
+        choices=("fast", "balanced", "exact", "paper"))
+    budget: int = setting(
+        0, "Pixels asked per frame; 0 = what the preset says.", low=0, high=4_000_000)
+    tile: int = setting(
+        512, "Queries per pass of the language model; smaller needs less memory.",
+        low=1, high=65536)
+    readout: str = setting(
+        "median", "How digits become a number: the median of the model's distribution, or "
+        "greedy (the paper's way).", choices=("median", "greedy"))
+
+
+@dataclass(frozen=True)
+class FillSettings:
+    method: str = setting(
+        "auto", "Classical fill under the answers; auto = the blend that predicts hidden "
+        "measured points best.", choices=("auto", "nearest", "linear", "edge_aware"))
+    trust: float = setting(
+        -1.0, "Weight of the model's answers; negative = calibrated on hidden measured points.",
+        low=-1.0, high=1.0)
+    folds: int = setting(
+        5, "Cross-validation folds of the calibration.", low=2, high=20)
+    calibration_points: int = setting(
+        500, "Measured points hidden and asked per frame to calibrate, at most.",
+        low=0, high=20000)
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    min_depth_m: float = setting(
+        0.1, "Measured depths under this are removed.", low=0.0, high=1000.0)
+    max_depth_m: float = setting(
+        250.0, "Measured depths over this are removed.", low=0.001, high=10000.0)
+    on_empty_sparse: str = setting(
+        "skip", "A frame without any measured depth: skip it, or answer with confidence 0.",
+        choices=("skip", "answer"))
+    max_pixels: int = setting(
+        8_000_000, "Larger images are refused before anything is allocated.",
+        low=64, high=100_000_000)
+
+
+@dataclass(frozen=True)
+class ProjectionSettings:
+    extrinsics: tuple[float, ...] = setting(
+        (), "Pose of the LiDAR in the camera's optical frame: x y z in metres, then the "
+        "quaternion qx qy qz qw; empty = the cloud is in the optical frame already.")
+    min_range_m: float = setting(
+        0.1, "LiDAR points nearer than this along the optical axis are dropped.",
+        low=0.0, high=1000.0)
+    max_range_m: float = setting(
+        250.0, "LiDAR points farther than this along the optical axis are dropped.",
+        low=0.001, high=10000.0)
+    occlusion_window_px: int = setting(
+        7, "A point is dropped when one in this window is much nearer; 0 or 1 = off.",
+        low=0, high=101)
+    occlusion_tolerance_m: float = setting(
+        1.5, "How much nearer the other point must be, in metres ...", low=0.0, high=100.0)
+    occlusion_tolerance_ratio: float = setting(
+        0.0, "... plus this share of its depth.", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
+class SyncSettings:
+    slop_s: float = setting(
+        0.05, "Largest difference of the stamps of an image and its depth.", low=0.0, high=10.0)
+    offset_s: float = setting(
+        0.0, "Added to the stamps of the sparse depth before pairing.", low=-10.0, high=10.0)
+    queue_size: int = setting(
+        10, "Messages kept of each input while they wait for their partner.",
+        low=1, high=1000, fixed=True)
+    warn_after_s: float = setting(
+        5.0, "Time without a pair after which the silent topic is named.", low=0.1, high=3600.0)
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    encoding: str = setting(
+        "32FC1", "Depth image: 32FC1 in metres with NaN = unknown, or 16UC1 in millimetres with "
+        "0 = unknown.", choices=("32FC1", "16UC1"))
+    min_confidence: float = setting(
+        0.0, "Depths of lower confidence are published as unknown.", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
+class PointsSettings:
+    stride_px: int = setting(
+        2, "The cloud takes every n-th pixel of every n-th row.", low=1, high=64)
+    max_range_m: float = setting(
+        100.0, "Pixels farther than this stay out of the cloud.", low=0.001, high=10000.0)
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    watchdog_s: float = setting(
+        60.0, "A frame that takes longer than this means that the worker hangs.",
+        low=0.1, high=3600.0)
+    max_restarts_per_minute: int = setting(
+        3, "Restarts of a dead worker before the node gives up with exit code 3.",
+        low=0, high=100)
+
+
+@dataclass(frozen=True)
+class DiagnosticsSettings:
+    period_s: float = setting(1.0, "Time between two messages on /diagnostics.",
+                              low=0.05, high=60.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set. Nested names join with a dot: ``queries.budget``."""
+
+    autostart: bool = setting(
+        True, "Configure and activate at start; false = wait for a lifecycle manager.",
+        fixed=True)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    queries: QuerySettings = field(default_factory=QuerySettings)
+    fill: FillSettings = field(default_factory=FillSettings)
+    input: InputSettings = field(default_factory=InputSettings)
+    projection: ProjectionSettings = field(default_factory=ProjectionSettings)
+    sync: SyncSettings = field(default_factory=SyncSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
+    points: PointsSettings = field(default_factory=PointsSettings)
+    worker: WorkerSettings = field(default_factory=WorkerSettings)
+    diagnostics: DiagnosticsSettings = field(default_factory=DiagnosticsSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One leaf of the settings tree, for whoever declares, prints or checks it."""
+
+    name: str
+    value: Any
+    description: str
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...] | None
+    fixed: bool
+
+
+def leaves(settings: Any, prefix: str = "") -> Iterator[Setting]:
+    """Every setting of the tree with its dotted name, in the order of definition."""
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{prefix}{item.name}.")
+        else:
+            yield Setting(name=prefix + item.name, value=value, **item.metadata)
+
+
+def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """A new tree with some leaves changed: all of them, or none.
+
+    Raises:
+        BadSetting: naming every unknown name, wrong type and value out of range at once.
+    """
+    known = {leaf.name: leaf for leaf in leaves(settings)}
+    problems, checked = [], {}
+    for name, value in values.items():
+        if name not in known:
+            problems.append(f"{name}: unknown setting; known are {', '.join(sorted(known))}")
+            continue
+        try:
+            checked[name] = _checked(known[name], value)
+        except BadSetting as problem:
+            problems.append(str(problem))
+    if problems:
+        raise BadSetting("; ".join(problems))
+    changed = _replace(settings, checked)
+    if changed.input.min_depth_m >= changed.input.max_depth_m:
+        raise BadSetting(
+            f"input.min_depth_m={changed.input.min_depth_m} must be smaller than "
+            f"input.max_depth_m={changed.input.max_depth_m}")
+    if changed.projection.min_range_m >= changed.projection.max_range_m:
+        raise BadSetting(
+            f"projection.min_range_m={changed.projection.min_range_m} must be smaller than "
+            f"projection.max_range_m={changed.projection.max_range_m}")
+    return changed
+
+
+def _checked(leaf: Setting, value: Any) -> Any:
+    """``value`` in the type of the leaf, or BadSetting with name, value and what was expected."""
+    default = leaf.value
+    if isinstance(default, tuple):
+        try:
+            value = tuple(float(v) for v in value)
+        except (TypeError, ValueError):
+            raise BadSetting(f"{leaf.name}={value!r}: expected a list of numbers") from None
+        if leaf.name.endswith("extrinsics"):
+            _check_extrinsics(leaf.name, value)
+        return value
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not type(default):
+        raise BadSetting(
+            f"{leaf.name}={value!r}: expected a value of type {type(default).__name__}")
+    if leaf.choices is not None and value not in leaf.choices:
+        raise BadSetting(f"{leaf.name}={value!r}: expected one of {', '.join(leaf.choices)}")
+    # Written so that NaN fails as well.
+    if leaf.low is not None and not value >= leaf.low:
+        raise BadSetting(f"{leaf.name}={value}: expected at least {leaf.low}")
+    if leaf.high is not None and not value <= leaf.high:
+        raise BadSetting(f"{leaf.name}={value}: expected at most {leaf.high}")
+    return value
+
+
+def _check_extrinsics(name: str, value: tuple[float, ...]) -> None:
+    if not value:
+        return
+    norm = sum(v * v for v in value[3:]) ** 0.5
+    if len(value) != 7 or not all(map(math.isfinite, value)) or not abs(norm - 1) < 0.01:
+        raise BadSetting(
+            f"{name}={list(value)}: expected 7 finite numbers, x y z qx qy qz qw with a unit "
+            f"quaternion (its length is {norm:.3f})")
+
+
+def _replace(settings: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
+    changes = {}
+    for item in dataclasses.fields(settings):
+        value, name = getattr(settings, item.name), prefix + item.name
+        if dataclasses.is_dataclass(value):
+            changes[item.name] = _replace(value, values, f"{name}.")
+        elif name in values:
+            changes[item.name] = values[name]
+    return dataclasses.replace(settings, **changes)

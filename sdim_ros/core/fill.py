@@ -1,0 +1,172 @@
+"""Classical fills: from measured points to a depth at every pixel.
+
+Throughout, ``sparse`` is (H, W) float32 in metres with 0 = not measured, ``image`` is
+(H, W, 3) uint8 RGB, and a dense map is (H, W) float32 in metres, NaN = unknown.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cv2
+import numpy as np
+from scipy.interpolate import LinearNDInterpolator
+from scipy.spatial import Delaunay, QhullError, cKDTree
+from threadpoolctl import ThreadpoolController
+
+CLASSICAL = ("nearest", "linear", "edge_aware")
+
+
+def classical(method: str, sparse: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """The dense map of that classical fill, one of ``CLASSICAL``; NaN when nothing is measured.
+
+    Raises:
+        ValueError: for any other name.
+    """
+    if method == "nearest":
+        return nearest(sparse)
+    if method == "linear":
+        return linear(sparse)
+    if method == "edge_aware":
+        return edge_aware(sparse, image)
+    raise ValueError(f"fill method {method!r}: expected one of {', '.join(CLASSICAL)}")
+
+
+def nearest(sparse: np.ndarray) -> np.ndarray:
+    """Each pixel takes the depth of the measured pixel nearest to it in the image.
+
+    Returns:
+        Dense map; NaN everywhere when nothing is measured.
+    """
+    measured = sparse > 0
+    if not measured.any():
+        return np.full(sparse.shape, np.nan, np.float32)
+    # OpenCV labels each pixel with its nearest zero pixel. The 5x5 mask errs by 4 % of the
+    # distance at most, which only matters between near ties.
+    _, labels = cv2.distanceTransformWithLabels(
+        (~measured).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5,
+        labelType=cv2.DIST_LABEL_PIXEL)
+    depth_of_label = np.zeros(labels.max() + 1, np.float32)
+    depth_of_label[labels[measured]] = sparse[measured]
+    return depth_of_label[labels]
+
+
+def linear(sparse: np.ndarray) -> np.ndarray:
+    """Linear interpolation in the Delaunay triangles of the points, nearest outside of them.
+
+    Returns:
+        Dense map; NaN everywhere when nothing is measured. Fewer than 4 points, or points on
+        one line, span no useful triangles: ``nearest`` everywhere.
+    """
+    return linear_at(sparse, *np.indices(sparse.shape))
+
+
+def linear_at(sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """``linear(sparse)[rows, cols]``, float32 in metres, computed at these pixels only."""
+    depth = nearest(sparse)[rows, cols]
+    measured = (sparse > 0).astype(np.uint8)
+    # A point with all its neighbours measured has triangles only towards those: without it,
+    # every triangle over an unmeasured pixel stays. It saves seconds on near-dense input.
+    corners = np.argwhere(measured & ~cv2.erode(measured, np.ones((3, 3), np.uint8)))
+    if len(corners) < 4:
+        return depth
+    try:
+        # scipy solves a tiny system per triangle. OpenBLAS wakes a thread per core for each of
+        # them; where the cores are busy, waiting for those took ten times as long.
+        with _openblas().limit(limits=1):
+            interpolate = LinearNDInterpolator(Delaunay(corners), sparse[tuple(corners.T)])
+            plane = interpolate(rows, cols)
+    except QhullError:  # All points on one line.
+        return depth
+    inside = np.isfinite(plane) & (measured[rows, cols] == 0)
+    depth[inside] = plane[inside]
+    return depth
+
+
+@cache
+def _openblas() -> ThreadpoolController:
+    """Sets the threads of the OpenBLAS libraries; made at first use, when all are loaded."""
+    return ThreadpoolController().select(internal_api="openblas")
+
+
+def edge_aware(sparse: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Inverse depth of the points, spread over the image up to its edges.
+
+    Returns:
+        Dense map; NaN everywhere when nothing is measured.
+    """
+    measured = sparse > 0
+    if not measured.any():
+        return np.full(sparse.shape, np.nan, np.float32)
+    inverse = np.divide(1, sparse, out=np.zeros(sparse.shape, np.float32), where=measured)
+    dense = 1 / spread_values(image, inverse, measured.astype(np.float32))
+    unreached = np.isnan(dense)
+    if unreached.any():
+        dense[unreached] = nearest(sparse)[unreached]
+    return np.clip(dense, sparse[measured].min(), sparse[measured].max())
+
+
+def spread_values(
+    image: np.ndarray, values: np.ndarray, weights: np.ndarray, reach: float = 300.0,
+) -> np.ndarray:
+    """Values known at some pixels, spread over the image up to its edges.
+
+    Normalised convolution (Knutsson and Westin, CVPR 1993) with the fast global smoother (Min
+    et al., "Fast Global Image Smoothing Based on Weighted Least Squares", IEEE TIP 2014):
+    weighted values and weights are smoothed alike, then divided.
+
+    Args:
+        values: (H, W) float32, any number where the weight is 0.
+        weights: (H, W) float32, 0 = value unknown.
+        reach: strength of the smoother; a value reaches about its square root in pixels.
+
+    Returns:
+        (H, W) float32; NaN where no value arrives.
+    """
+    smoother = cv2.ximgproc.createFastGlobalSmootherFilter(image, reach, 8, 0.25, 3)
+    value, weight = smoother.filter(values * weights), smoother.filter(weights)
+    # Far from every value float32 underflows: nothing has arrived.
+    return np.divide(value, weight, out=np.full_like(value, np.nan), where=weight > 1e-20)
+
+
+def nearest_points(
+    sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray, k: int, exclude_self: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k measured pixels nearest to each pixel asked, nearest first.
+
+    Args:
+        rows, cols: (Q,) int.
+        exclude_self: leave out the pixel itself where it is measured.
+
+    Returns:
+        Rows and columns of the measured pixels, each (Q, k) int64. Where fewer than k exist the
+        farthest repeats.
+
+    Raises:
+        ValueError: nothing is measured (besides the pixel itself).
+    """
+    points, asked = np.argwhere(sparse > 0), np.stack([rows, cols], axis=1)
+    alone = exclude_self and len(points) == 1 and (asked == points).all(axis=1).any()
+    if len(points) == 0 or alone:
+        raise ValueError("nothing measured besides the pixel asked: expected at least one point")
+    found = min(k + 1, len(points))
+    _, index = cKDTree(points).query(asked, k=np.arange(1, found + 1))
+    index = np.pad(index, ((0, 0), (0, k + 1 - found)), mode="edge")
+    if exclude_self:
+        itself = (points[index[:, 0]] == asked).all(axis=1)
+        index[itself] = np.roll(index[itself], -1, axis=1)
+    nearby = points[index[:, :k]]
+    return nearby[..., 0], nearby[..., 1]
+
+
+def distance_to_measured(sparse: np.ndarray) -> np.ndarray:
+    """Distance to the nearest measured pixel, (H, W) float32, in mean spacings of those pixels.
+
+    It is inf everywhere when nothing is measured.
+    """
+    measured = sparse > 0
+    if not measured.any():
+        return np.full(sparse.shape, np.inf, np.float32)
+    pixels = cv2.distanceTransform(
+        (~measured).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    return pixels * np.float32(np.sqrt(measured.mean()))

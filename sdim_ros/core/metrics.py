@@ -1,0 +1,144 @@
+"""Depth errors of one image, their mean over images, and how far that mean can be trusted.
+
+Metrics are computed per image and then averaged, as in Marigold-DC (Viola et al., 2024); no
+depth is clipped and no border is cropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sdim_ros.core.types import BadInput
+
+METRICS = ("mae", "rmse", "imae", "irmse", "rel", "delta1")
+
+
+def protocol_mask(reference: np.ndarray) -> np.ndarray:
+    """Every pixel with a reference depth (finite and > 0), as published protocols judge.
+
+    Returns:
+        bool array of the shape of ``reference``.
+    """
+    return np.isfinite(reference) & (reference > 0)
+
+
+def held_out_mask(reference: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """The pixels with a reference depth that were not given as input.
+
+    Points given are often a part of the reference: a method that copies them scores them free.
+
+    Args:
+        reference: (H, W) metres; NaN, inf and <= 0 = no reference.
+        given: (H, W) the sparse input, metres; NaN, inf and <= 0 = not given.
+
+    Returns:
+        (H, W) bool.
+    """
+    return protocol_mask(reference) & ~protocol_mask(given)
+
+
+def evaluate(
+    prediction: np.ndarray, reference: np.ndarray, mask: np.ndarray
+) -> dict[str, float]:
+    """The errors of one image.
+
+    Args:
+        prediction: depth in metres, any shape; NaN, inf and <= 0 = missing.
+        reference: metres, same shape.
+        mask: bool, same shape: the pixels to judge, all with a reference depth.
+
+    Returns:
+        ``mae``, ``rmse`` [m]; ``imae``, ``irmse`` [1/m], of inverse depth; ``rel``, the mean of
+        |prediction - reference| / reference; ``delta1``, the share with
+        max(prediction / reference, reference / prediction) < 1.25; and ``missing``, the share of
+        the judged pixels without a prediction. The six metrics cover the others only, and are
+        NaN where nothing is predicted: a comparison is fair only between equal ``missing``.
+
+    Raises:
+        BadInput: ``size_mismatch``; ``no_reference`` when the mask is empty or holds a pixel
+            without a reference depth.
+    """
+    if not prediction.shape == reference.shape == mask.shape:
+        raise BadInput(
+            "size_mismatch",
+            f"prediction {prediction.shape}, reference {reference.shape} and mask {mask.shape}: "
+            "expected the same shape")
+    truth = np.asarray(reference[mask], dtype=np.float64)
+    if not protocol_mask(truth).all() or truth.size == 0:
+        raise BadInput(
+            "no_reference",
+            f"{truth.size} pixels to judge, {int(protocol_mask(truth).sum())} of them with a "
+            "reference depth: expected at least one, and all with one; intersect the mask with "
+            "protocol_mask(reference)")
+    guess = np.asarray(prediction[mask], dtype=np.float64)
+    covered = np.isfinite(guess) & (guess > 0)
+    missing = 1.0 - float(covered.mean())
+    if not covered.any():
+        return {**dict.fromkeys(METRICS, float("nan")), "missing": missing}
+    return {**_errors(guess[covered], truth[covered]), "missing": missing}
+
+
+def _errors(guess: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """The six metrics of (N,) positive depths, N > 0."""
+    error = guess - truth
+    inverse_error = 1 / guess - 1 / truth
+    ratio = np.maximum(guess / truth, truth / guess)
+    return {
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt((error**2).mean())),
+        "imae": float(np.abs(inverse_error).mean()),
+        "irmse": float(np.sqrt((inverse_error**2).mean())),
+        "rel": float((np.abs(error) / truth).mean()),
+        "delta1": float((ratio < 1.25).mean()),
+    }
+
+
+def mean_of(images: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean over images of each metric; every image counts the same.
+
+    Images whose metric is NaN (nothing predicted) are left out of that metric's mean, which is
+    NaN when none is left; their ``missing`` still counts.
+
+    Raises:
+        BadInput: ``no_images``.
+    """
+    if not images:
+        raise BadInput("no_images", "no image to average over: expected at least one")
+    return {name: _mean([image[name] for image in images]) for name in images[0]}
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = _without_nan(values)
+    return float(known.mean()) if known.size else float("nan")
+
+
+def bootstrap_ci(
+    values: Sequence[float], seed: int = 0, resamples: int = 2000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean over images (Efron, 1979).
+
+    It takes the images as independent. Frames that follow each other in a video are not, and the
+    interval is then too narrow.
+
+    Args:
+        values: one metric, one value per image; NaN is left out as in ``mean_of``.
+        seed: the same seed gives the same interval.
+
+    Returns:
+        Lower and upper end; NaN when fewer than two images leave nothing to resample.
+    """
+    known = _without_nan(values)
+    if known.size < 2:
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    means = [rng.choice(known, known.size).mean() for _ in range(resamples)]
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _without_nan(values: Sequence[float]) -> np.ndarray:
+    known = np.asarray(values, dtype=np.float64)
+    return known[~np.isnan(known)]

@@ -1,0 +1,272 @@
+"""The network: Qwen2.5-VL with SDIM's fusion and point tokens. The only import of transformers.
+
+A frame goes through :meth:`SdimModel.encode` once; the queries over its prefix are in
+``engine.py``. Positions are always passed explicitly and the language model is called directly:
+transformers keeps position state between calls otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from sdim_ros.core.attention import PrefixCache, with_shared_prefix
+from sdim_ros.core.fusion import FusedPatchEmbed, FusionConfig, SoftFusion, patchify
+from sdim_ros.core.point_token import PixelQueries, PointTokens
+from sdim_ros.core.projection import scatter_resize
+from sdim_ros.core.prompts import NumberFormat, Vocabulary
+
+ATTENTION = "sdim_shared_prefix"
+ALL_ATTENTION_FUNCTIONS.register(ATTENTION, with_shared_prefix(sdpa_attention_forward))
+ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, sdpa_mask)
+
+# Mean and deviation of CLIP's images, which Qwen2.5-VL was trained with.
+IMAGE_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
+IMAGE_STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+
+# The unit of a frame without any measurement, where the format's unit is the median.
+TYPICAL_DEPTH_M = 3.0
+
+
+@dataclass(frozen=True)
+class SdimConfig:
+    """What a checkpoint fixes besides the sizes of Qwen2.5-VL.
+
+    Attributes:
+        number: how depths are spelled.
+        fusion: sizes of the fusion network.
+        addressing: ``point`` (one token names the pixel) or ``text`` (coordinates as text).
+        max_pixels, min_pixels: area of the image that the model sees.
+        neighbours: nearest measurements told to each query.
+        hints: classical fills whose value is told to each query.
+    """
+
+    number: NumberFormat = field(default_factory=NumberFormat)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    addressing: str = "point"
+    max_pixels: int = 501_760
+    min_pixels: int = 50_176
+    neighbours: int = 4
+    hints: tuple[str, ...] = ("linear", "edge_aware")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SdimConfig:
+        """The reverse of ``dataclasses.asdict``; raises TypeError on unknown keys."""
+        values = dict(values)
+        return cls(number=NumberFormat(**values.pop("number")),
+                   fusion=FusionConfig(**values.pop("fusion")),
+                   hints=tuple(values.pop("hints")), **values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """B frames of one size as the network reads them.
+
+    Attributes:
+        image: (B, 3, h, w) float32, resized and normalised.
+        depth: (B, 2, h, w) float32: log of the depth in the number's unit, and the mask.
+        unit: (B,) float64 on the CPU: metres of one unit of the number format.
+    """
+
+    image: Tensor
+    depth: Tensor
+    unit: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """All that the queries of B frames share.
+
+    Attributes:
+        cache: keys and values of image and fixed text.
+        position: first free position after it.
+        visual: (B, C, gh, gw), the image tokens in their grid.
+        pixels: (B, f, h, w), the fusion's feature of each pixel of the resized image.
+        unit: (B,) metres of one unit.
+    """
+
+    cache: PrefixCache
+    position: int
+    visual: Tensor
+    pixels: Tensor
+    unit: np.ndarray
+
+
+class SdimModel(nn.Module):
+    """Qwen2.5-VL, its fused patch embedding, the fusion network and the point tokens."""
+
+    def __init__(self, qwen: Qwen2_5_VLForConditionalGeneration, config: SdimConfig,
+                 tokenizer: PreTrainedTokenizerFast) -> None:
+        super().__init__()
+        self.config, self.tokenizer = config, tokenizer
+        self.vocabulary = Vocabulary.of(
+            lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
+        self.qwen = qwen
+        qwen.set_attn_implementation({"text_config": ATTENTION, "vision_config": "sdpa"})
+        visual = qwen.model.visual
+        if not isinstance(visual.patch_embed, FusedPatchEmbed):
+            visual.patch_embed = FusedPatchEmbed(visual.patch_embed)
+        self.fusion = SoftFusion(config.fusion)
+        self.point = PointTokens(
+            qwen.config.text_config.hidden_size, config.fusion.low_channels, len(config.hints))
+
+    @property
+    def device(self) -> torch.device:
+        return self.qwen.lm_head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.qwen.lm_head.weight.dtype
+
+    def image_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the image that the model sees: near the aspect, in whole tokens."""
+        vision = self.qwen.config.vision_config
+        cell = vision.patch_size * vision.spatial_merge_size
+        area = min(max(height * width, self.config.min_pixels), self.config.max_pixels)
+        scale = math.sqrt(area / (height * width))
+        # Rounded down where rounding up would go over the largest area.
+        h, w = (max(cell, round(n * scale / cell) * cell) for n in (height, width))
+        while h * w > self.config.max_pixels and max(h, w) > cell:
+            h, w = (h - cell, w) if h > w else (h, w - cell)
+        return h, w
+
+    def prepare(self, images: list[np.ndarray], sparses: list[np.ndarray]) -> ModelInput:
+        """Frames of one size -> tensors.
+
+        Args:
+            images: each (H, W, 3) uint8 RGB.
+            sparses: each (H, W) float32 metres, 0 = unknown, cleaned.
+        """
+        h, w = self.image_size(*sparses[0].shape)
+        pictures, depths, units = [], [], []
+        for image, sparse in zip(images, sparses, strict=True):
+            small = Image.fromarray(image).resize((w, h), Image.Resampling.BICUBIC)
+            pictures.append((np.asarray(small, np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD)
+            units.append(self.unit_of(sparse))
+            # Points are scattered, never interpolated: a resized map would invent depths.
+            points = scatter_resize(sparse, (h, w))
+            known = points > 0
+            log = np.log(np.where(known, points / units[-1], 1))
+            depths.append(np.stack([log, known]).astype(np.float32))
+        image = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+        return ModelInput(image.to(self.device), torch.from_numpy(np.stack(depths)).to(
+            self.device), np.array(units))
+
+    def unit_of(self, sparse: np.ndarray) -> float:
+        """Metres of one unit of the number format in this frame."""
+        if self.config.number.unit == "metres":
+            return 1.0
+        known = sparse[sparse > 0]
+        return float(np.median(known)) if known.size else TYPICAL_DEPTH_M
+
+    def encode(self, inputs: ModelInput) -> Prefix:
+        """Vision pass and language pass over what all pixels share; keeps the graph."""
+        vision = self.qwen.config.vision_config
+        merge = vision.spatial_merge_size
+        fused, pixels = self.fusion(inputs.image.to(self.dtype), inputs.depth.to(self.dtype))
+        cut = (vision.patch_size, merge, vision.temporal_patch_size)
+        rgb, (gh, gw) = patchify(inputs.image.to(self.dtype), *cut)
+        patches = torch.cat([rgb, patchify(fused, *cut)[0]], dim=-1)
+        b = len(inputs.unit)
+        grid = torch.tensor([[1, gh, gw]] * b, device=self.device)
+        tokens = self.qwen.model.visual(patches, grid_thw=grid).pooler_output
+        tokens = tokens.view(b, (gh // merge) * (gw // merge), -1)
+
+        before, after = self.vocabulary.prefix()
+        embeds = torch.cat([self.embed(before).expand(b, -1, -1), tokens,
+                            self.embed(after).expand(b, -1, -1)], dim=1)
+        positions = prefix_positions(len(before), gh // merge, gw // merge, len(after))
+        cache = PrefixCache()
+        self.language(embeds, positions.to(self.device), cache)
+        visual = tokens.transpose(1, 2).reshape(b, -1, gh // merge, gw // merge)
+        return Prefix(cache, int(positions.max()) + 1, visual, pixels, inputs.unit)
+
+    def language(self, embeds: Tensor, positions: Tensor, cache: Any,
+                 prefix: PrefixCache | None = None) -> Tensor:
+        """(N, L, C) embeddings at (3, L) positions -> (N, L, C) last hidden states."""
+        return self.qwen.model.language_model(
+            inputs_embeds=embeds,
+            position_ids=positions.unsqueeze(1).expand(3, embeds.shape[0], -1),
+            attention_mask={"full_attention": None}, past_key_values=cache, use_cache=True,
+            shared_prefix=prefix).last_hidden_state
+
+    def embed(self, ids: list[int] | Tensor) -> Tensor:
+        """Token ids (L,) or (N, L) -> embeddings (1, L, C) or (N, L, C)."""
+        ids = torch.as_tensor(ids, device=self.device)
+        return self.qwen.model.language_model.embed_tokens(ids if ids.ndim == 2 else ids[None])
+
+    def digit_logits(self, hidden: Tensor) -> Tensor:
+        """(..., C) -> (..., 10) float32: the ten rows of the head that the grammar allows."""
+        rows = torch.as_tensor(self.vocabulary.digits, device=self.device)
+        return (hidden @ self.qwen.lm_head.weight[rows].T).float()
+
+    def point_suffix(self, prefix: Prefix, queries: PixelQueries) -> Tensor:
+        """The tokens of each query, (B, K, S, C)."""
+        return self.point(queries, prefix.visual, prefix.pixels)
+
+    def parameter_count(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+
+def prefix_positions(before: int, rows: int, columns: int, after: int) -> Tensor:
+    """M-RoPE positions of text, one image, text: (3, L) float32 (time, height, width).
+
+    Text counts up in all three; an image token (i, j) has (t, t + i, t + j), and the text after
+    the image goes on behind the largest of them. float32: bfloat16 cannot tell 256 from 257.
+    """
+    def text(start: int, length: int) -> Tensor:
+        return torch.arange(start, start + length, dtype=torch.float32).expand(3, -1)
+
+    i, j = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    image = before + torch.stack([torch.zeros_like(i), i, j]).flatten(1).float()
+    return torch.cat([text(0, before), image, text(before + max(rows, columns), after)], dim=1)
+
+
+def build(qwen_config: dict[str, Any], config: SdimConfig,
+          tokenizer: PreTrainedTokenizerFast) -> SdimModel:
+    """A model with random weights from the configuration alone."""
+    return SdimModel(Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**qwen_config)),
+                     config, tokenizer)
+
+
+def load_stock(source: str, *, local_only: bool, dtype: torch.dtype,
+               config: SdimConfig) -> SdimModel:
+    """A stock Qwen2.5-VL (folder or Hugging Face id) with untrained SDIM parts."""
+    qwen = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        source, local_files_only=local_only, dtype=dtype, use_safetensors=True)
+    return SdimModel(qwen, config, load_tokenizer(source, local_only=local_only)).to(dtype)
+
+
+def load_tokenizer(source: str | Path, *, local_only: bool = True) -> PreTrainedTokenizerFast:
+    """The tokenizer of a folder or Hugging Face id; never runs remote code."""
+    path = Path(source) / "tokenizer.json"
+    if path.is_file():
+        return PreTrainedTokenizerFast(tokenizer_file=str(path))
+    return AutoTokenizer.from_pretrained(str(source), local_files_only=local_only)
+
+
+def random_twin(model: SdimModel, seed: int) -> SdimModel:
+    """The same architecture with random weights, on the same device."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        twin = SdimModel(type(model.qwen)(model.qwen.config), model.config, model.tokenizer)
+    return twin.to(device=model.device, dtype=model.dtype).eval().requires_grad_(False)

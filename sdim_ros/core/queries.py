@@ -1,0 +1,98 @@
+"""Which pixels are asked, and what each query is told about its surroundings."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from sdim_ros.core import fill
+from sdim_ros.core.config import QuerySettings
+from sdim_ros.core.model import SdimConfig
+from sdim_ros.core.point_token import PixelQueries
+
+BUDGETS = {"fast": 500, "balanced": 1500}
+
+
+def pixels_to_ask(sparse: np.ndarray, settings: QuerySettings) -> tuple[np.ndarray, np.ndarray]:
+    """A regular grid over the missing pixels, as fine as the budget allows.
+
+    Args:
+        sparse: (H, W) metres, 0 = missing.
+
+    Returns:
+        rows, cols: (Q,) int64; every missing pixel for the presets ``exact`` and ``paper``.
+    """
+    missing = sparse <= 0
+    budget = settings.budget or BUDGETS.get(settings.preset, missing.sum())
+    if budget >= missing.sum():
+        return np.nonzero(missing)
+    step = max(1.0, math.sqrt(missing.size / budget))
+    while True:
+        rows, cols = (_centred(n, step) for n in sparse.shape)
+        grid = np.zeros_like(missing)
+        grid[np.ix_(rows, cols)] = True
+        grid &= missing
+        if grid.sum() <= budget:
+            return np.nonzero(grid)
+        step *= 1.02
+
+
+def _centred(length: int, step: float) -> np.ndarray:
+    """Grid lines about ``step`` apart, half a step from the borders."""
+    count = max(1, int(length / step))
+    return ((np.arange(count) + 0.5) * length / count).astype(np.int64)
+
+
+def hint_maps(sparse: np.ndarray, image: np.ndarray, hints: tuple[str, ...]) -> dict:
+    """The classical fills that stand in the prompt, (H, W) float32 each, NaN = none."""
+    return {name: fill.classical(name, sparse, image) for name in hints}
+
+
+def describe(config: SdimConfig, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
+             hints: np.ndarray, unit: float, told: np.ndarray | None = None) -> PixelQueries:
+    """What the point tokens need to know of the pixels of one frame.
+
+    Args:
+        sparse: (H, W) metres, 0 = missing: what the model is shown.
+        rows, cols: (Q,) pixels to ask.
+        hints: (Q, H) metres, values of the classical fills there, NaN or 0 = none.
+        unit: metres of one unit of the number format.
+        told: (Q,) metres of the own measurement (mask 1), 0 = missing (mask 0); None = all 0.
+
+    Returns:
+        queries of B = 1 image, on the CPU.
+    """
+    height, width = sparse.shape
+    size = np.array([width, height], np.float32)
+    n = int((sparse > 0).sum())
+
+    def place(r: np.ndarray, c: np.ndarray) -> torch.Tensor:
+        xy = (np.stack([c, r], axis=-1).astype(np.float32) + 0.5) / size
+        return torch.from_numpy(xy)[None]
+
+    def depth(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.nan_to_num(values / unit).astype(np.float32))[None]
+
+    k = config.neighbours
+    if n:
+        near_rows, near_cols = fill.nearest_points(sparse, rows, cols, k)
+        near_value = sparse[near_rows, near_cols]
+    else:
+        near_rows, near_cols = (np.repeat(x[:, None], k, 1) for x in (rows, cols))
+        near_value = np.zeros((len(rows), k), np.float32)
+    spacing = math.sqrt(height * width / max(n, 1)) / width
+    return PixelQueries(
+        position=place(rows, cols),
+        measured=depth(np.zeros(len(rows)) if told is None else told),
+        near_position=place(near_rows, near_cols), near_value=depth(near_value),
+        hints=depth(hints), spacing=torch.tensor([spacing]),
+        aspect=torch.tensor([height / width]))
+
+
+def stack(parts: list[PixelQueries]) -> PixelQueries:
+    """Queries of several images, the same number in each, as one batch."""
+    return PixelQueries(**{
+        name: torch.cat([getattr(p, name) for p in parts])
+        for name in PixelQueries.__dataclass_fields__})
