@@ -1,0 +1,1 @@
+"""The command line: complete, demo, evaluate, train and bench. Built on the core."""

@@ -1,0 +1,173 @@
+"""``sdim bench``: the query engine against asking pixel by pixel, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from sdim_ros.core import engine, queries
+from sdim_ros.core.attention import OwnCache
+from sdim_ros.core.completer import Completer
+from sdim_ros.core.model import Prefix, SdimModel, prefix_positions
+from sdim_ros.core.types import Frame
+from sdim_ros.tools import datasets, report
+from sdim_ros.tools.complete import (
+    add_model_arguments,
+    load_completer,
+    make_folder,
+    settings_from,
+)
+from sdim_ros.tools.sampling import sample_points
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``sdim bench``."""
+    parser.add_argument("--out", required=True, metavar="DIR", help="where report.json goes")
+    parser.add_argument("--queries", type=int, default=1500, help="pixels asked by the engine")
+    parser.add_argument("--naive", type=int, default=24, help="pixels asked one by one")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions; medians are reported")
+    add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure on Motorcycle with 500 points, print a table and write the report."""
+    completer = load_completer(settings_from(args))
+    folder = make_folder(args.out)
+    sample = datasets.motorcycle()
+    frame = Frame(sample.image, sample_points(sample.truth, "500", 0), sample.camera)
+    figures = measure(completer, frame, args.queries, args.naive, args.rounds)
+    header = report.environment(args.command_line, args.checkpoint or "embedded",
+                                completer.description)
+    report.write_json(Path(folder) / "report.json", {**header, "bench": figures})
+    Console().print(_table(figures, completer.description))
+    return 0
+
+
+@torch.inference_mode()
+def measure(completer: Completer, frame: Frame, many: int, few: int, rounds: int
+            ) -> dict[str, Any]:
+    """Time whole answers, the ways in turn so that a change of the machine's speed hits both.
+
+    Args:
+        many, few: pixels asked by the engine and one by one.
+
+    Returns:
+        the ``bench`` section of the report.
+    """
+    model = completer.model
+    rng = np.random.default_rng(0)
+    at = rng.choice(np.flatnonzero(frame.sparse == 0), many, replace=False)
+    rows, cols = np.unravel_index(at, frame.sparse.shape)
+    hints = completer.hints(frame, rows, cols)
+    asked = queries.describe(model.config, frame.sparse, rows, cols,
+                             np.stack(list(hints.values()), axis=-1), model.unit_of(frame.sparse))
+    readout, tile = completer.settings.queries.readout, completer.settings.queries.tile
+
+    def by_engine() -> None:
+        prefix = _encode(model, frame)
+        for start in range(0, many, tile):
+            suffix = model.point_suffix(prefix, asked.part(start, start + tile))[0]
+            engine.decode(model, prefix, suffix, readout)
+
+    def one_by_one(shared_vision: bool) -> None:
+        prefix = _encode(model, frame) if shared_vision else None
+        for i in range(few):
+            own = prefix or _encode(model, frame)
+            answer_alone(model, own, model.point_suffix(own, asked.part(i, i + 1))[0], readout)
+
+    seconds: dict[str, list[float]] = {"engine": [], "naive": [], "shared": [], "frame": []}
+    stages: dict[str, list[float]] = {}
+    by_engine()
+    for _ in range(rounds):
+        seconds["engine"].append(_seconds(by_engine))
+        seconds["naive"].append(_seconds(lambda: one_by_one(False)))
+        seconds["shared"].append(_seconds(lambda: one_by_one(True)))
+        start = time.perf_counter()
+        dense = completer.complete(frame)
+        seconds["frame"].append(time.perf_counter() - start)
+        for name, ms in dense.stats.ms.items():
+            stages.setdefault(name, []).append(ms)
+    rates = {name: (many if name == "engine" else few) / median(s)
+             for name, s in seconds.items() if name != "frame"}
+    return {
+        "speedup_full_answers": rates["engine"] / rates["naive"],
+        "speedup_against_shared_vision": rates["engine"] / rates["shared"],
+        "engine_queries_per_s": rates["engine"], "naive_queries_per_s": rates["naive"],
+        "shared_vision_queries_per_s": rates["shared"],
+        "queries": many, "naive_queries": few, "rounds": rounds,
+        "tokens_per_query": _tokens_per_query(model),
+        "image_seen": list(model.image_size(*frame.sparse.shape)),
+        "frame_queries": dense.stats.queries,
+        "frame_ms": {**{n: median(ms) for n, ms in stages.items()},
+                     "total": 1000 * median(seconds["frame"])},
+        "peak_memory_mb": _peak_memory_mb(model.device),
+    }
+
+
+def _encode(model: SdimModel, frame: Frame) -> Prefix:
+    return model.encode(model.prepare([frame.image], [frame.sparse]))
+
+
+def answer_alone(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str
+                 ) -> engine.DigitPath:
+    """The reference: one query through the plain language model with an ordinary KV cache.
+
+    Args:
+        prefix: only its image tokens are used; its keys and values are computed anew.
+        suffix: (1, S, C).
+    """
+    before, after = model.vocabulary.prefix()
+    rows, columns = prefix.visual.shape[2:]
+    image = prefix.visual.flatten(2).transpose(1, 2)
+    embeds = torch.cat([model.embed(before), image, model.embed(after), suffix], dim=1)
+    positions = torch.cat([
+        prefix_positions(len(before), rows, columns, len(after)),
+        engine.positions_after(prefix, 0, suffix.shape[1])], dim=1).to(model.device)
+    return engine.decode_digits(model, prefix, embeds, positions, suffix.shape[1], None, readout)
+
+
+def _tokens_per_query(model: SdimModel) -> int:
+    """Tokens of one query that pass the language model: its own, and the digits fed back."""
+    number, config = model.config.number, model.config
+    own = config.neighbours + len(config.hints) + 1
+    return own + number.digits - 1 + int(number.decimal_point)
+
+
+def _seconds(task: Any) -> float:
+    start = time.perf_counter()
+    task()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _table(figures: dict[str, Any], model: str) -> Table:
+    table = Table(title=f"Whole answers, {model}")
+    table.add_column("way")
+    table.add_column("queries/s", justify="right")
+    table.add_column("engine is faster", justify="right")
+    table.add_row("engine, shared prefix", f"{figures['engine_queries_per_s']:.0f}", "")
+    table.add_row("pixel by pixel", f"{figures['naive_queries_per_s']:.1f}",
+                  f"{figures['speedup_full_answers']:.0f} times")
+    table.add_row("pixel by pixel, one vision pass",
+                  f"{figures['shared_vision_queries_per_s']:.1f}",
+                  f"{figures['speedup_against_shared_vision']:.0f} times")
+    stages = ", ".join(f"{n} {ms:.0f}" for n, ms in figures["frame_ms"].items())
+    table.caption = f"one frame, {figures['frame_queries']} queries, ms: {stages}"
+    return table

@@ -1,0 +1,68 @@
+"""The ``sdim`` command: one verb per tool, each imported when it is used."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from sdim_ros.core.types import SdimError
+
+# verb: what it does, and an example without the leading "sdim".
+VERBS = {
+    "complete": (
+        "complete sparse depth to dense depth, file to file, without ROS",
+        "complete --image room.png --sparse room_depth.png --depth-scale 1000 --out result"),
+    "demo": (
+        "play a real scene to the real node over DDS and judge what comes back",
+        "demo --out demo_out"),
+    "evaluate": (
+        "measure the model and classical fills on data with a reference",
+        "evaluate --dataset motorcycle --points 500 --seeds 0,1,2 --out result"),
+    "train": (
+        "train a checkpoint",
+        "train --config config/train_tiny.yaml --out runs/tiny"),
+    "bench": (
+        "time the query engine against asking pixel by pixel",
+        "bench --out result"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Returns:
+        The exit code: 0, 2 after an error of the user (one line on stderr), 130 after Ctrl-C.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(
+        prog="sdim", description="Depth completion with a vision-language model.",
+        epilog="sdim VERB --help tells more about each.")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    for verb, (purpose, example) in VERBS.items():
+        subparser = verbs.add_parser(
+            verb, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.",
+            epilog=f"example:\n  sdim {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter)
+        if verb == chosen:
+            _tool(verb).add_arguments(subparser)
+    parsed = parser.parse_args(arguments)
+    parsed.command_line = ["sdim", *arguments]
+    try:
+        return _tool(parsed.verb).run(parsed)
+    except SdimError as problem:
+        print(f"sdim {parsed.verb}: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _tool(verb: str):
+    """The module of a verb: it has ``add_arguments(parser)`` and ``run(args) -> int``."""
+    return importlib.import_module(f"sdim_ros.tools.{verb}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

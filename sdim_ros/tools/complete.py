@@ -1,0 +1,140 @@
+"""``sdim complete``: an image and sparse depth in, dense depth out, no ROS needed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from rich.console import Console
+from rich.progress import track
+
+from sdim_ros.core.config import Settings, with_values
+from sdim_ros.core.types import BadInput, BadSetting, DenseDepth, Frame
+from sdim_ros.tools import overview, report
+from sdim_ros.tools.datasets import (
+    FramesFolder, Sample, read_depth, read_image, write_depth_png,
+)
+
+CONFIDENCE_SCALE = 65535
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``sdim complete``."""
+    parser.add_argument("--image", help="image file; goes with --sparse")
+    parser.add_argument("--sparse", help="sparse depth: PNG of 16 bits, or .npy in metres")
+    parser.add_argument("--depth-scale", type=float, default=1000.0, metavar="S",
+                        help="metres = PNG value / S, in and out (default 1000)")
+    parser.add_argument("--data", metavar="FOLDER", help="a frames folder instead of one image")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the results go")
+    add_model_arguments(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of every verb that runs the model."""
+    parser.add_argument("--checkpoint", help="folder or Hugging Face id; default: the embedded")
+    parser.add_argument("--preset", help="fast, balanced, exact or paper")
+    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                        help="any other setting, e.g. queries.budget=500; may be repeated")
+
+
+def settings_from(args: argparse.Namespace) -> Settings:
+    """The settings that the flags of `add_model_arguments` describe."""
+    flags = {"model.checkpoint": args.checkpoint, "queries.preset": args.preset,
+             "model.device": args.device}
+    values: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    for assignment in args.set:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise BadSetting(f"--set {assignment}: expected NAME=VALUE")
+        values[name] = yaml.safe_load(value)
+    return with_values(Settings(), values)
+
+
+def load_completer(settings: Settings) -> Any:
+    """The model, imported here so that classical fills and ``--help`` do not wait for it."""
+    from sdim_ros.core.completer import Completer
+
+    with Console(stderr=True).status("loading the model"):
+        return Completer(settings)
+
+
+def make_folder(path: str | Path) -> Path:
+    """The folder, made where it is missing."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise BadInput("out", f"--out {folder} cannot be made: {problem}") from problem
+    return folder
+
+
+def run(args: argparse.Namespace) -> int:
+    """Complete one image or a frames folder; writes results and report.json."""
+    samples, scale = _inputs(args)
+    settings = settings_from(args)
+    out = make_folder(args.out)
+    completer = load_completer(settings)
+    console, results, skipped = Console(), [], {}
+    steps = track(samples, "completing", console=Console(stderr=True)) if len(samples) > 1 \
+        else samples
+    for sample in steps:
+        frame = sample.frame(sample.measured)
+        try:
+            dense = completer.complete(frame)
+        except BadInput as problem:
+            skipped[frame.name] = str(problem)
+            console.print(f"{frame.name}: skipped, {problem}", highlight=False)
+            continue
+        write_result(out, frame, dense, scale, sample.truth, console)
+        results.append(_result(frame, dense, sample.truth))
+    header = report.environment(args.command_line, settings.model.checkpoint or "embedded",
+                                completer.description)
+    files = {"depth_scale": scale, "confidence_scale": CONFIDENCE_SCALE, "skipped": skipped}
+    report.write_json(out / "report.json", report.build(header | files, results))
+    if not results:
+        raise BadInput("no_result", f"none of {len(samples)} frames could be completed")
+    console.print(f"{len(results)} of {len(samples)} frames written to {out} "
+                  f"(PNG: metres = value / {scale:g}, 0 = unknown)", highlight=False)
+    return 0
+
+
+def write_result(
+    out: Path, frame: Frame, dense: DenseDepth, scale: float, truth: np.ndarray | None,
+    console: Console,
+) -> None:
+    """Write NAME_depth.npy, NAME_depth.png, NAME_confidence.npy, .png and NAME_overview.png."""
+    np.save(out / f"{frame.name}_depth.npy", dense.depth)
+    np.save(out / f"{frame.name}_confidence.npy", dense.confidence)
+    lost = write_depth_png(out / f"{frame.name}_depth.png", dense.depth, scale)
+    if lost:
+        console.print(
+            f"{frame.name}: {lost} pixels are farther than a PNG of scale {scale:g} reaches "
+            f"({65535 / scale:.1f} m) and unknown there; the .npy has them", highlight=False)
+    write_depth_png(out / f"{frame.name}_confidence.png", dense.confidence, CONFIDENCE_SCALE)
+    overview.draw(out / f"{frame.name}_overview.png", frame.name, frame.image, frame.sparse,
+                  dense.depth, dense.confidence, truth)
+
+
+def _inputs(args: argparse.Namespace) -> tuple[Sequence[Sample], float]:
+    """The frames to complete and the scale of their depth PNGs."""
+    if args.data is not None and args.image is None and args.sparse is None:
+        folder = FramesFolder(args.data)
+        return folder, folder.depth_scale
+    if args.data is not None or args.image is None or args.sparse is None:
+        raise BadInput("arguments", "give either --image with --sparse, or --data")
+    if not args.depth_scale > 0:
+        raise BadInput("arguments", f"--depth-scale {args.depth_scale}: expected more than 0")
+    sparse = read_depth(args.sparse, args.depth_scale)
+    return [Sample(Path(args.image).stem, read_image(args.image), sparse, None)], args.depth_scale
+
+
+def _result(frame: Frame, dense: DenseDepth, truth: np.ndarray | None) -> report.FrameResult:
+    errors = {} if truth is None else {"sdim": report.judge(dense.depth, truth, frame.sparse)}
+    return report.FrameResult(
+        frame.name, 0, dense.stats.points, errors,
+        {"sdim": sum(dense.stats.ms.values())}, dense)

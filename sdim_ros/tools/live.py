@@ -1,0 +1,301 @@
+"""Plays a frame to the real node, in its own process and over DDS, and records what comes back.
+
+Needs ROS; imported only when a live run starts.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message, serialize_message
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+
+import sdim_ros
+from sdim_ros.core.config import Settings, leaves
+from sdim_ros.core.types import Camera, Frame, SdimError
+from sdim_ros.ros import messages
+
+INPUTS = {"image": Image, "camera_info": CameraInfo, "sparse_depth/image": Image}
+OUTPUTS = {"depth/completed": Image, "depth/confidence": Image, "depth/points": PointCloud2,
+           "depth/camera_info": CameraInfo}
+NODE_COMMAND = (sys.executable, "-m", "sdim_ros.ros.node")
+PERIOD_NS = 100_000_000
+TIMEOUT_S, RETRY_S = 60.0, 1.0
+MAX_PIXELS = 2**31
+LOG_LINES = 15
+QOS = QoSProfile(depth=10)
+
+
+@dataclass(slots=True)
+class Recording:
+    """What went over the wire.
+
+    Attributes:
+        depth: (H, W) float32 metres of the first result, NaN = unknown.
+        confidence: (H, W) float32, 0-1, of the first result.
+        round_trip_ms: from publishing the input to receiving its completed depth, per frame.
+        messages: topic, stamp in nanoseconds, serialised message; inputs and outputs.
+    """
+
+    depth: np.ndarray
+    confidence: np.ndarray
+    round_trip_ms: list[float] = field(default_factory=list)
+    messages: list[tuple[str, int, bytes]] = field(default_factory=list)
+
+
+def play(
+    frame: Frame, settings: Settings, frames: int, log: Path, progress: Callable[[str], None],
+    command: Sequence[str] = NODE_COMMAND,
+) -> Recording:
+    """Start the node, send it the frame some times, each after the result before it.
+
+    Args:
+        frame: with its camera; ``stamp_ns`` is the first stamp, the others follow at 10 Hz.
+        settings: the node's; those that differ from the defaults become its parameters.
+        frames: how often the frame is sent.
+        log: file for the output of the node.
+        progress: told what happens.
+        command: starts the node.
+
+    Raises:
+        SdimError: with the last lines of the node's log when it ends, gives nothing within
+            60 s, or does not shut down cleanly.
+    """
+    with tempfile.TemporaryDirectory() as ros_log, _environment(ros_log), \
+            NodeProcess(command, settings, log) as process:
+        context = rclpy.Context()
+        rclpy.init(context=context)
+        try:
+            peer = Peer(context, process)
+            progress("waiting for the node to load the model")
+            peer.connect(frame)
+            for number in range(frames):
+                progress(f"frame {number + 1} of {frames}")
+                peer.send(frame, frame.stamp_ns + number * PERIOD_NS)
+            return peer.recording()
+        finally:
+            rclpy.shutdown(context=context)
+
+
+@contextmanager
+def _environment(ros_log: str) -> Iterator[None]:
+    """Keep this run among its own two processes, with shared memory that fits an image."""
+    before = dict(os.environ)
+    os.environ |= {
+        "ROS_DOMAIN_ID": str(random.SystemRandom().randint(1, 100)),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "ROS_LOG_DIR": ros_log,
+    }
+    os.environ.setdefault(
+        "FASTDDS_DEFAULT_PROFILES_FILE", str(shipped_file("config/fastdds_shm.xml")))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
+
+
+def shipped_file(name: str) -> Path:
+    """A file of the package's share folder, installed or in a source checkout."""
+    root = Path(sdim_ros.__file__).resolve().parent.parent
+    tried = [root / name, Path(sys.prefix) / "share" / "sdim_ros" / name]
+    tried += [Path(prefix) / "share" / "sdim_ros" / name
+              for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    for path in tried:
+        if path.is_file():
+            return path
+    raise SdimError(f"{name} was not found; looked for {', '.join(map(str, tried))}")
+
+
+class NodeProcess:
+    """The completion node in a child process, with its output in a file."""
+
+    def __init__(self, command: Sequence[str], settings: Settings, log: Path) -> None:
+        self.log = log
+        default = {leaf.name: leaf.value for leaf in leaves(Settings())}
+        changed = [leaf for leaf in leaves(settings) if leaf.value != default[leaf.name]]
+        parameters = [word for leaf in changed
+                      for word in ("-p", f"{leaf.name}:={json.dumps(leaf.value)}")]
+        self.command = [*command, "--ros-args", *parameters]
+
+    def __enter__(self) -> NodeProcess:
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                self.command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ})
+        return self
+
+    def __exit__(self, kind: Any, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            code = self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        if code != 0 and kind is None:
+            raise self.problem(f"the node ended with exit code {code} after the last frame")
+
+    def check(self) -> None:
+        """Raise when the node is gone."""
+        if self.process.poll() is not None:
+            raise self.problem(f"the node ended with exit code {self.process.returncode}")
+
+    def problem(self, what: str) -> SdimError:
+        """The error, with what the node said last."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        tail = "\n  ".join(lines[-LOG_LINES:]) or "(nothing)"
+        return SdimError(f"{what}; the last lines of {self.log}:\n  {tail}")
+
+
+class Peer:
+    """The other side of the node: a camera, a depth sensor and a recorder."""
+
+    def __init__(self, context: rclpy.Context, process: NodeProcess) -> None:
+        self.process = process
+        self.node = Node("sdim_demo", context=context)
+        self.executor = SingleThreadedExecutor(context=context)
+        self.executor.add_node(self.node)
+        self.publishers = {
+            topic: self.node.create_publisher(kind, topic, QOS) for topic, kind in INPUTS.items()}
+        for topic, kind in OUTPUTS.items():
+            self.node.create_subscription(
+                kind, topic, lambda raw, name=topic: self._receive(name, raw), QOS, raw=True)
+        # Stamp in nanoseconds -> topic -> serialised message.
+        self.sent: dict[int, dict[str, bytes]] = {}
+        self.received: dict[int, dict[str, bytes]] = {}
+        self.arrival_s: dict[int, float] = {}
+        self.recorded: list[int] = []
+        self.round_trip_ms: list[float] = []
+
+    def connect(self, frame: Frame) -> None:
+        """Wait for the node and send the frame under earlier stamps until one is answered.
+
+        A publisher knows of its subscriber a little before the subscriber knows of it, and what
+        a best-effort subscriber misses in between is gone.
+        """
+        self._wait(self._matched, "subscribe to its inputs")
+        stamp_ns = frame.stamp_ns - 1000 * PERIOD_NS
+        for _ in range(round(TIMEOUT_S / RETRY_S)):
+            stamp_ns += PERIOD_NS
+            self._publish(frame, stamp_ns)
+            if self._spin(lambda: bool(self.received), RETRY_S):
+                # The newest waits in the node's mailbox; the first round trip must not.
+                self._wait(lambda: stamp_ns in self.received, "answer its second frame")
+                return
+        raise self.process.problem(f"the node gave nothing within {TIMEOUT_S:.0f} s")
+
+    def send(self, frame: Frame, stamp_ns: int) -> None:
+        """Publish one frame and wait for all that the node makes of it."""
+        start_s = self._publish(frame, stamp_ns)
+        self._wait(lambda: len(self.received.get(stamp_ns, {})) == len(OUTPUTS),
+                   f"answer a frame on {', '.join(OUTPUTS)}")
+        self.recorded.append(stamp_ns)
+        self.round_trip_ms.append((self.arrival_s[stamp_ns] - start_s) * 1e3)
+
+    def recording(self) -> Recording:
+        """Every frame that was sent, without the ones of `connect`."""
+        first = self.received[self.recorded[0]]
+        depth, confidence = (
+            messages.read_depth(deserialize_message(first[topic], Image), MAX_PIXELS)
+            for topic in ("depth/completed", "depth/confidence"))
+        everything = [
+            (topic, stamp_ns, raw) for stamp_ns in self.recorded
+            for topic, raw in (self.sent[stamp_ns] | self.received[stamp_ns]).items()]
+        return Recording(depth, confidence, self.round_trip_ms, everything)
+
+    def _matched(self) -> bool:
+        listened = all(p.get_subscription_count() > 0 for p in self.publishers.values())
+        return listened and all(self.node.count_publishers(topic) > 0 for topic in OUTPUTS)
+
+    def _publish(self, frame: Frame, stamp_ns: int) -> float:
+        """Publish all inputs; the time at which that began."""
+        header = Header(frame_id="camera")
+        header.stamp.sec, header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
+        self.sent[stamp_ns] = {
+            "camera_info": serialize_message(camera_info(frame.camera, header)),
+            "image": serialize_message(colour_message(frame.image, header)),
+            "sparse_depth/image": serialize_message(
+                messages.depth_message(frame.sparse, header, "32FC1")),
+        }
+        start_s = time.monotonic()
+        for topic, raw in self.sent[stamp_ns].items():
+            self.publishers[topic].publish(raw)
+        return start_s
+
+    def _receive(self, topic: str, raw: bytes) -> None:
+        now_s = time.monotonic()
+        stamp_ns = messages.stamp_ns(deserialize_message(raw, OUTPUTS[topic]).header)
+        self.received.setdefault(stamp_ns, {})[topic] = raw
+        if topic == "depth/completed":
+            self.arrival_s[stamp_ns] = now_s
+
+    def _wait(self, ready: Callable[[], bool], what: str) -> None:
+        """Serve messages until ``ready``; SdimError when that takes over a minute."""
+        if not self._spin(ready, TIMEOUT_S):
+            raise self.process.problem(f"the node did not {what} within {TIMEOUT_S:.0f} s")
+
+    def _spin(self, ready: Callable[[], bool], timeout_s: float) -> bool:
+        """Serve messages until ``ready``; SdimError when the node ends."""
+        end_s = time.monotonic() + timeout_s
+        while not ready():
+            self.process.check()
+            if time.monotonic() > end_s:
+                return False
+            self.executor.spin_once(timeout_sec=0.05)
+        return True
+
+
+def colour_message(image: np.ndarray, header: Header) -> Image:
+    """An rgb8 message of (H, W, 3) uint8."""
+    height, width, _ = image.shape
+    message = Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width)
+    data = array.array("B")
+    data.frombytes(np.ascontiguousarray(image).tobytes())
+    message.data = data
+    return message
+
+
+def camera_info(camera: Camera, header: Header) -> CameraInfo:
+    """The message of a rectified camera."""
+    matrix = camera.matrix()
+    return CameraInfo(
+        header=header, width=camera.width, height=camera.height, distortion_model="plumb_bob",
+        d=[0.0] * 5, k=matrix.ravel().tolist(), r=np.eye(3).ravel().tolist(),
+        p=np.hstack([matrix, np.zeros((3, 1))]).ravel().tolist())
+
+
+def write_bag(path: Path, recording: Recording) -> None:
+    """Write all messages as one MCAP file, which Foxglove and rosbag2 open."""
+    kinds = {
+        topic: f"sensor_msgs/msg/{kind.__name__}" for topic, kind in (INPUTS | OUTPUTS).items()}
+    typestore = get_typestore(Stores.ROS2_KILTED)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        bag = Path(folder) / path.stem
+        with Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+            connections = {
+                topic: writer.add_connection(f"/{topic}", kind, typestore=typestore)
+                for topic, kind in kinds.items()}
+            for topic, stamp_ns, data in recording.messages:
+                writer.write(connections[topic], stamp_ns, data)
+        next(bag.glob("*.mcap")).replace(path)

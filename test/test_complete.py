@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from test_evaluate import FakeCompleter
+
+from sdim_ros.tools import cli, complete
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """An image and its sparse depth, 0.5 m to 90 m, as PNG and NPY; a model that needs no time."""
+    monkeypatch.setattr(complete, "load_completer", FakeCompleter)
+    return write_files(tmp_path)
+
+
+def write_files(tmp_path):
+    rng = np.random.default_rng(0)
+    cv2.imwrite(str(tmp_path / "room.png"), rng.integers(0, 255, (20, 30, 3), dtype=np.uint8))
+    sparse = np.zeros((20, 30), np.float32)
+    sparse[::5, ::5] = rng.uniform(0.5, 60, (4, 6)).round(3)
+    cv2.imwrite(str(tmp_path / "sparse.png"), np.round(sparse * 1000).astype(np.uint16))
+    sparse[0, 0] = 90.0
+    np.save(tmp_path / "sparse.npy", sparse)
+    return tmp_path
+
+
+def run(folder, sparse, *more):
+    return cli.main(["complete", "--image", str(folder / "room.png"), "--sparse",
+                     str(folder / sparse), "--out", str(folder / "out"), *more])
+
+
+def test_png_input_gives_all_result_files_in_metres(files):
+    assert run(files, "sparse.png", "--depth-scale", "1000") == 0
+    out = files / "out"
+    depth, confidence = np.load(out / "room_depth.npy"), np.load(out / "room_confidence.npy")
+    assert depth.shape == (20, 30) and depth.dtype == confidence.dtype == np.float32
+    png = cv2.imread(str(out / "room_depth.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_allclose(png / 1000, depth, atol=6e-4)
+    share = cv2.imread(str(out / "room_confidence.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_allclose(share / 65535, confidence, atol=1e-4)
+    assert (out / "room_overview.png").is_file()
+    report = json.loads((out / "report.json").read_text())
+    assert report["depth_scale"] == 1000 and report["frames"][0]["points"] == 24
+
+
+def test_depths_beyond_16_bits_are_unknown_in_the_png_and_said_so(files, capsys):
+    assert run(files, "sparse.npy") == 0
+    depth = np.load(files / "out" / "room_depth.npy")
+    png = cv2.imread(str(files / "out" / "room_depth.png"), cv2.IMREAD_UNCHANGED)
+    assert depth[0, 0] == 90.0 and png[0, 0] == 0
+    assert "farther than a PNG" in capsys.readouterr().out
+
+
+def test_a_frames_folder_completes_what_it_can_and_names_what_it_skips(files, capsys):
+    for kind in ("rgb", "sparse"):
+        (files / kind).mkdir()
+    for name in "ab":
+        (files / "rgb" / f"{name}.png").write_bytes((files / "room.png").read_bytes())
+    (files / "sparse" / "a.png").write_bytes((files / "sparse.png").read_bytes())
+    cv2.imwrite(str(files / "sparse" / "b.png"), np.zeros((20, 30), np.uint16))
+    (files / "frames.json").write_text(json.dumps(
+        {"depth_scale": 1000, "frames": [{"name": "a"}, {"name": "b"}]}))
+    assert cli.main(["complete", "--data", str(files), "--out", str(files / "out")]) == 0
+    assert (files / "out" / "a_depth.npy").is_file()
+    assert not (files / "out" / "b_depth.npy").exists()
+    assert "b: skipped" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("sparse, flags, expected", [
+    ("missing.png", [], "missing.png does not exist"),
+    ("room.png", [], "16 bits"),
+    ("sparse.png", ["--depth-scale", "0"], "--depth-scale"),
+    ("sparse.png", ["--data", "folder"], "either --image with --sparse, or --data"),
+])
+def test_wrong_input_ends_with_one_line_and_code_2(files, capsys, sparse, flags, expected):
+    assert run(files, sparse, *flags) == 2
+    error = capsys.readouterr().err
+    assert expected in error and error.count("\n") == 1
+
+
+def test_image_and_depth_of_different_size_are_refused(files, capsys):
+    np.save(files / "small.npy", np.ones((5, 5), np.float32))
+    assert run(files, "small.npy") == 2
+    assert "(5, 5)" in capsys.readouterr().err
+
+
+def test_the_embedded_model_fills_every_pixel_and_keeps_the_measured_ones(tmp_path):
+    write_files(tmp_path)
+    assert run(tmp_path, "sparse.npy", "--preset", "fast") == 0
+    depth = np.load(tmp_path / "out" / "room_depth.npy")
+    sparse = np.load(tmp_path / "sparse.npy")
+    assert np.isfinite(depth).all()
+    np.testing.assert_array_equal(depth[sparse > 0], sparse[sparse > 0])
+    frame = json.loads((tmp_path / "out" / "report.json").read_text())["frames"][0]
+    assert frame["queries"] > 0

@@ -1,0 +1,156 @@
+"""What a completed frame promises, on the embedded checkpoint and on models that fail."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from models import frame, random_model
+
+from sdim_ros.core.completer import Completer, with_random_weights
+from sdim_ros.core.config import Settings, with_values
+from sdim_ros.core.types import BadInput, Frame, ModelFailed
+
+
+@pytest.fixture(scope="module")
+def completer() -> Completer:
+    return Completer(with_values(Settings(), {"queries.budget": 200}), random_model())
+
+
+def scene(**options: int) -> Frame:
+    return Frame(*frame(**options))
+
+
+def test_every_pixel_gets_a_depth_and_measured_ones_keep_theirs_to_the_bit(
+        completer: Completer) -> None:
+    given = scene()
+    dense = completer.complete(given)
+    measured = given.sparse > 0
+    np.testing.assert_array_equal(dense.depth[measured], given.sparse[measured])
+    assert np.isfinite(dense.depth).all() and (dense.depth > 0).all()
+    assert dense.depth.dtype == dense.confidence.dtype == np.float32
+    assert (dense.confidence[measured] == 1).all()
+    assert ((dense.confidence >= 0) & (dense.confidence <= 1)).all()
+    assert dense.stats.points == measured.sum()
+
+
+def test_the_same_frame_gives_the_same_map(completer: Completer) -> None:
+    first, second = (completer.complete(scene()) for _ in range(2))
+    np.testing.assert_array_equal(first.depth, second.depth)
+    np.testing.assert_array_equal(first.confidence, second.confidence)
+
+
+def test_the_input_is_not_changed(completer: Completer) -> None:
+    given = scene()
+    given.sparse[0, 0] = np.nan
+    image, sparse = given.image.copy(), given.sparse.copy()
+    completer.complete(given)
+    np.testing.assert_array_equal(given.image, image)
+    np.testing.assert_array_equal(given.sparse, sparse)
+
+
+def test_unusable_depths_are_removed_counted_and_filled(completer: Completer) -> None:
+    image, sparse = frame()
+    sparse[0, :4] = [np.nan, np.inf, -1.0, 9999.0]
+    dense = completer.complete(Frame(image, sparse))
+    assert dense.stats.cleaned == {"not_finite": 2, "negative": 1, "range": 1}
+    assert np.isfinite(dense.depth[0, :4]).all()
+    assert dense.depth.max() < 100
+
+
+@pytest.mark.parametrize("points", [1, 2, 3, 9])
+def test_very_few_points_still_give_a_map(completer: Completer, points: int) -> None:
+    dense = completer.complete(scene(points=points))
+    assert np.isfinite(dense.depth).all()
+
+
+def test_no_point_is_bad_input_or_an_answer_without_confidence(completer: Completer) -> None:
+    image, _ = frame()
+    empty = Frame(image, np.zeros(image.shape[:2], np.float32))
+    with pytest.raises(BadInput, match="without a usable point.*on_empty_sparse") as problem:
+        completer.complete(empty)
+    assert problem.value.reason == "no_points"
+    willing = Completer(with_values(completer.settings, {"input.on_empty_sparse": "answer"}),
+                        completer.model)
+    dense = willing.complete(empty)
+    assert np.isfinite(dense.depth).any()
+    assert not dense.confidence.any()
+
+
+def test_a_complete_map_comes_back_as_it_was(completer: Completer) -> None:
+    image, _ = frame()
+    full = np.full(image.shape[:2], 2.5, np.float32)
+    dense = completer.complete(Frame(image, full))
+    np.testing.assert_array_equal(dense.depth, full)
+    assert dense.stats.queries == dense.stats.calibration_queries
+
+
+def test_an_image_that_is_too_large_is_refused_before_any_work(completer: Completer) -> None:
+    small = Completer(with_values(Settings(), {"input.max_pixels": 1000}), completer.model)
+    with pytest.raises(BadInput, match="12288 pixels: expected at most 1000"):
+        small.complete(scene())
+
+
+def test_with_trust_fixed_at_zero_the_map_is_the_fill_alone(completer: Completer) -> None:
+    alone = Completer(with_values(completer.settings, {"fill.trust": 0.0}), completer.model)
+    dense = alone.complete(scene())
+    np.testing.assert_array_equal(dense.depth, dense.fill_only)
+    assert dense.stats.trust == 0
+
+
+def test_a_model_that_knows_nothing_is_not_trusted(completer: Completer) -> None:
+    dense = completer.complete(scene(points=400))
+    assert dense.stats.trust <= 0.1
+
+
+def test_a_fixed_fill_is_used(completer: Completer) -> None:
+    fixed = Completer(with_values(completer.settings, {"fill.method": "nearest"}),
+                      completer.model)
+    assert fixed.complete(scene()).stats.fill == "1.0 nearest"
+
+
+def test_blind_changes_the_answers_and_nothing_before_them(completer: Completer) -> None:
+    seeing, blind = completer.complete(scene()), completer.complete(scene(), blind=True)
+    assert (seeing.answers.depth != blind.answers.depth).any()
+    np.testing.assert_array_equal(seeing.answers.rows, blind.answers.rows)
+
+
+def test_ask_gives_the_same_answers_as_complete(completer: Completer) -> None:
+    dense = completer.complete(scene())
+    answers = completer.ask(scene(), dense.answers.rows, dense.answers.cols)
+    np.testing.assert_array_equal(answers.depth, dense.answers.depth)
+
+
+def test_random_weights_have_the_same_architecture_and_other_answers(
+        completer: Completer) -> None:
+    twin = with_random_weights(completer)
+    assert twin.model.parameter_count() == completer.model.parameter_count()
+    rows, cols = np.array([5, 50]), np.array([7, 90])
+    assert (twin.ask(scene(), rows, cols).depth
+            != completer.ask(scene(), rows, cols).depth).any()
+
+
+def test_a_setting_takes_effect_at_the_next_frame(completer: Completer) -> None:
+    changed = Completer(completer.settings, completer.model)
+    assert len(changed.complete(scene()).answers) > 100
+    changed.reconfigure(with_values(Settings(), {"queries.budget": 20}))
+    assert len(changed.complete(scene()).answers) <= 20
+
+
+def test_a_model_that_is_not_finite_fails_with_a_sentence() -> None:
+    broken = random_model()
+    with torch.no_grad():
+        broken.qwen.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(ModelFailed, match="not finite"):
+        Completer(Settings(), broken).complete(scene())
+
+
+def test_the_literal_text_mode_answers_too() -> None:
+    literal = Completer(with_values(Settings(), {"queries.budget": 30}),
+                        random_model(addressing="text"))
+    dense = literal.complete(scene())
+    assert len(np.unique(dense.answers.depth)) > 1
+
+
+def test_the_description_names_model_size_and_device(completer: Completer) -> None:
+    assert "M parameters, cpu, float32" in completer.description

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from sdim_ros.core import fill
+from sdim_ros.core.config import Settings
+from sdim_ros.core.types import Answers, BadInput, DenseDepth, Stats
+from sdim_ros.tools import cli, evaluate
+from sdim_ros.tools.datasets import Sample
+
+
+class FakeCompleter:
+    """Nearest fill instead of a model; says 2 m wherever it is asked, 3 m when blind."""
+
+    description = "fake"
+
+    def __init__(self, settings: Settings, seen: list | None = None) -> None:
+        self.settings = settings
+
+    def complete(self, frame, *, blind=False):
+        points = int(np.count_nonzero(frame.sparse > 0))
+        if not points:
+            raise BadInput("no_points", "sparse depth without a point")
+        depth = fill.nearest(frame.sparse)
+        rows, cols = (at[::7] for at in np.nonzero(frame.sparse == 0))
+        said = self.ask(frame, rows, cols)
+        dense = np.full_like(depth, 3.0) if blind else depth
+        return DenseDepth(dense, np.full_like(depth, 0.5), depth, said, Stats(
+            points=points, queries=len(rows), fill="nearest", trust=0.25, ms={"fill": 1.0}))
+
+    def ask(self, frame, rows, cols):
+        said = np.full(len(rows), 2.0, np.float32)
+        return Answers(rows, cols, said, said / 10)
+
+    def hints(self, frame, rows, cols):
+        return {"edge_aware": fill.edge_aware(frame.sparse, frame.image)[rows, cols]}
+
+
+@pytest.fixture
+def sample():
+    rng = np.random.default_rng(0)
+    truth = np.tile(np.linspace(2, 4, 40, dtype=np.float32), (30, 1))
+    return Sample("ramp", rng.integers(0, 255, (30, 40, 3), dtype=np.uint8), None, truth)
+
+
+@pytest.fixture
+def data(tmp_path, sample):
+    """Three copies of the ramp on disk; the last one has no known pixel."""
+    for kind in ("rgb", "gt"):
+        (tmp_path / kind).mkdir()
+    for name, factor in (("a", 1000), ("b", 1000), ("empty", 0)):
+        cv2.imwrite(str(tmp_path / "rgb" / f"{name}.png"), sample.image)
+        cv2.imwrite(str(tmp_path / "gt" / f"{name}.png"),
+                    (sample.truth * factor).astype(np.uint16))
+    (tmp_path / "frames.json").write_text(json.dumps(
+        {"depth_scale": 1000, "frames": [{"name": name} for name in ("a", "b", "empty")]}))
+    return tmp_path
+
+
+@pytest.fixture
+def fake_model(monkeypatch):
+    monkeypatch.setattr(evaluate, "load_completer", FakeCompleter)
+
+
+def test_answers_are_judged_at_the_asked_pixels_beside_linear_and_hint(sample):
+    frame = evaluate.draw_input(sample, "100", None, 0)
+    methods = ("sdim", "answers", "answers_hint", "sdim_blind")
+    result = evaluate.FrameJudge(methods, FakeCompleter(Settings()))(frame, sample.truth, 0)
+    asked = result.dense.answers
+    truth = sample.truth[asked.rows, asked.cols]
+    assert result.errors["answers"]["held_out"]["mae"] == pytest.approx(
+        np.abs(2 - truth).mean(), rel=1e-5)
+    assert result.errors["answers_linear"]["held_out"]["mae"] == pytest.approx(
+        np.abs(fill.linear(frame.sparse)[asked.rows, asked.cols] - truth).mean(), rel=1e-3)
+    assert "answers_hint" in result.errors
+    assert result.errors["sdim_blind"]["protocol"]["mae"] == pytest.approx(
+        np.abs(3 - sample.truth).mean(), rel=1e-5)
+
+
+def test_only_the_chosen_methods_are_reported(sample):
+    frame = evaluate.draw_input(sample, "100", None, 0)
+    result = evaluate.FrameJudge(["linear"], None)(frame, sample.truth, 0)
+    assert set(result.errors) == {"linear"} and result.dense is None
+
+
+def test_the_whole_sparse_map_is_the_input_when_no_points_are_named(sample):
+    assert (evaluate.draw_input(sample, None, None, 0).sparse == sample.truth).all()
+
+
+def test_two_runs_give_the_same_report_but_for_times(data, tmp_path, fake_model):
+    reports = []
+    for run in ("one", "two"):
+        out = tmp_path / run
+        assert cli.main([
+            "evaluate", "--data", str(data), "--points", "20%", "--outliers", "5%", "--seeds",
+            "0,3", "--methods", "sdim,fill_only,nearest,linear,edge_aware,answers,sdim_blind",
+            "--out", str(out)]) == 0
+        report = json.loads((out / "report.json").read_text())
+        reports.append([
+            {key: frame[key] for key in ("name", "seed", "points", "trust", "metrics")}
+            for frame in report["frames"]])
+        assert (out / "overview.png").is_file()
+    assert reports[0] == reports[1]
+    assert [(frame["name"], frame["seed"]) for frame in reports[0]] == [
+        ("a", 0), ("a", 3), ("b", 0), ("b", 3)]
+    assert reports[0][0]["metrics"] != reports[0][1]["metrics"]
+
+
+def test_the_report_has_the_published_fields(data, tmp_path, fake_model):
+    cli.main(["evaluate", "--data", str(data), "--points", "50", "--every", "2", "--out",
+              str(tmp_path / "out"), "--methods", "sdim,linear"])
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert set(report) >= {
+        "command", "checkpoint", "device", "torch", "seeds", "frames", "methods"}
+    assert report["command"].startswith("sdim evaluate --data")
+    assert {"name", "points", "fill", "trust", "metrics"} <= set(report["frames"][0])
+    sdim = report["methods"]["sdim"]
+    assert {"mae", "rmse", "imae", "irmse", "rel", "delta1"} <= set(sdim["protocol"])
+    assert "mae" in sdim["held_out"]["ci95"]
+    assert {"ms_per_frame", "queries_per_frame", "trust"} <= set(sdim)
+    assert list(report["skipped"]) == ["empty seed 0"]
+
+
+def test_classical_fills_need_no_model(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "load_completer", lambda _: pytest.fail("model was loaded"))
+    assert cli.main(["evaluate", "--data", str(data), "--points", "50", "--out",
+                     str(tmp_path / "out"), "--methods", "nearest,linear,edge_aware"]) == 0
+
+
+@pytest.mark.parametrize("flags, expected", [
+    (["--methods", "magic"], "magic"),
+    (["--seeds", "a"], "--seeds a"),
+    (["--every", "0"], "--every 0"),
+    (["--points", "lots"], "'lots'"),
+    (["--set", "queries.budget=-1"], "queries.budget"),
+    (["--set", "queries.budget"], "NAME=VALUE"),
+    (["--preset", "slow"], "queries.preset"),
+])
+def test_a_wrong_flag_ends_with_one_line_and_code_2(data, tmp_path, capsys, flags, expected):
+    assert cli.main(["evaluate", "--data", str(data), "--out", str(tmp_path / "o"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert expected in error and error.count("\n") == 1
+
+
+def test_a_model_frame_range_limits_classical_fills_too(sample):
+    limited = FakeCompleter(Settings())
+    limited.settings = SimpleNamespace(input=SimpleNamespace(min_depth_m=0.1, max_depth_m=2.5))
+    frame = evaluate.draw_input(sample, "400", None, 0)
+    result = evaluate.FrameJudge(["nearest"], limited)(frame, sample.truth, 0)
+    assert result.points == np.count_nonzero((frame.sparse > 0) & (frame.sparse <= 2.5))

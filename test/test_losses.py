@@ -1,0 +1,42 @@
+"""What the text loss rewards."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sdim_ros.core.losses import text_loss
+from sdim_ros.core.prompts import NumberFormat
+
+NUMBER = NumberFormat(1, 2)
+
+
+def certain(*digits: int) -> torch.Tensor:
+    return 20 * torch.nn.functional.one_hot(torch.tensor(digits), 10).float()
+
+
+def test_the_right_number_costs_nothing() -> None:
+    assert text_loss(certain(4, 2, 3), torch.tensor([4, 2, 3]), NUMBER, 1.0) < 1e-6
+
+
+def test_the_metric_term_is_the_error_in_metres_over_the_value() -> None:
+    truth = torch.tensor([4, 0, 0])
+    entropy = text_loss(certain(5, 0, 0), truth, NUMBER, 0.0)
+    both = text_loss(certain(5, 0, 0), truth, NUMBER, 1.0)
+    assert (both - entropy).item() == pytest.approx(1.0 / 4.0, abs=1e-4)
+
+
+def test_wrong_digits_cannot_cancel_each_other() -> None:
+    """3.99 against 4.00 costs 1 + 0.9 + 0.09 steps, although the numbers are 0.01 apart."""
+    truth = torch.tensor([4, 0, 0])
+    metric = (text_loss(certain(3, 9, 9), truth, NUMBER, 1.0)
+              - text_loss(certain(3, 9, 9), truth, NUMBER, 0.0))
+    assert metric.item() == pytest.approx((1 + 0.9 + 0.09) / 4, abs=1e-4)
+
+
+def test_slots_can_weigh_less() -> None:
+    truth = torch.tensor([4, 0, 0])
+    logits = certain(4, 0, 7)
+    full = text_loss(logits, truth, NUMBER, 0.0)
+    light = text_loss(logits, truth, NUMBER, 0.0, slot_weights=(1.0, 1.0, 0.25))
+    assert light.item() == pytest.approx(full.item() / 4, rel=1e-5)

@@ -1,0 +1,66 @@
+"""Which pixels are asked, and what they are told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from models import CONFIG, frame
+
+from sdim_ros.core.config import QuerySettings
+from sdim_ros.core.queries import describe, pixels_to_ask
+
+
+@pytest.mark.parametrize("budget", [1, 7, 100, 1500, 11_000])
+def test_the_grid_keeps_the_budget_and_uses_most_of_it(budget: int) -> None:
+    _, sparse = frame(points=500)
+    rows, cols = pixels_to_ask(sparse, QuerySettings(budget=budget))
+    assert 0.45 * budget <= len(rows) <= budget
+    assert (sparse[rows, cols] == 0).all()
+
+
+def test_the_grid_covers_the_whole_image() -> None:
+    sparse = np.zeros((375, 1242), np.float32)
+    rows, cols = pixels_to_ask(sparse, QuerySettings(budget=1500))
+    for at, length in ((rows, 375), (cols, 1242)):
+        lines = np.unique(at)
+        gaps = np.diff([-lines[0] - 1, *lines, 2 * length - lines[-1] - 1])
+        assert gaps.max() <= 1.25 * np.median(gaps) + 1
+
+
+@pytest.mark.parametrize("preset", ["exact", "paper"])
+def test_exact_asks_every_missing_pixel_and_no_measured_one(preset: str) -> None:
+    _, sparse = frame(points=500)
+    rows, cols = pixels_to_ask(sparse, QuerySettings(preset=preset))
+    assert len(rows) == sparse.size - 500
+    assert (sparse[rows, cols] == 0).all()
+
+
+def test_a_complete_map_asks_nothing() -> None:
+    rows, _ = pixels_to_ask(np.ones((20, 30), np.float32), QuerySettings())
+    assert len(rows) == 0
+
+
+def test_each_query_is_told_the_nearest_measurements_in_the_frames_unit() -> None:
+    sparse = np.zeros((50, 100), np.float32)
+    sparse[10, 20], sparse[10, 30], sparse[40, 90] = 2.0, 4.0, 8.0
+    asked = describe(CONFIG, sparse, np.array([10]), np.array([22]),
+                     np.array([[2.2, np.nan]]), unit=2.0)
+    assert asked.near_value[0, 0].tolist() == [1.0, 2.0, 4.0]
+    assert asked.hints[0, 0].tolist() == pytest.approx([1.1, 0.0])
+    assert asked.measured[0, 0] == 0
+    assert asked.position[0, 0].tolist() == pytest.approx([22.5 / 100, 10.5 / 50])
+    assert asked.aspect.item() == pytest.approx(0.5)
+
+
+def test_a_told_measurement_stands_in_the_query() -> None:
+    _, sparse = frame()
+    rows, cols = (x[:3] for x in np.nonzero(sparse))
+    asked = describe(CONFIG, sparse, rows, cols, np.ones((3, 2)), 2.0, sparse[rows, cols])
+    np.testing.assert_allclose(asked.measured[0], sparse[rows, cols] / 2, rtol=1e-6)
+
+
+def test_without_measurements_nothing_is_told() -> None:
+    asked = describe(CONFIG, np.zeros((20, 30), np.float32), np.array([3]), np.array([4]),
+                     np.full((1, 2), np.nan), 3.0)
+    assert not asked.near_value.any() and not asked.hints.any()
+    assert np.isfinite(asked.spacing.item())

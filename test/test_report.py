@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from rich.console import Console
+
+from sdim_ros.tools import overview, report
+from sdim_ros.tools.report import FrameResult, judge
+
+
+def result(error_m: float, name: str = "a", method: str = "linear") -> FrameResult:
+    reference = np.full((4, 5), 2.0, np.float32)
+    given = np.zeros_like(reference)
+    given[0, :] = 2.0
+    prediction = np.where(given > 0, 2.0, 2.0 + error_m).astype(np.float32)
+    return FrameResult(name, 0, 5, {method: judge(prediction, reference, given)}, {method: 3.0})
+
+
+def test_given_pixels_count_in_protocol_but_not_in_held_out():
+    errors = result(0.4).errors["linear"]
+    assert errors["protocol"]["mae"] == pytest.approx(0.3)
+    assert errors["held_out"]["mae"] == pytest.approx(0.4)
+
+
+def test_held_out_is_left_out_when_every_reference_pixel_was_given():
+    depth = np.ones((2, 2), np.float32)
+    assert set(judge(depth, depth, depth)) == {"protocol"}
+
+
+def test_methods_are_averaged_over_frames_with_an_interval():
+    built = report.build({}, [result(0.1), result(0.3, "b")])
+    held_out = built["methods"]["linear"]["held_out"]
+    assert held_out["mae"] == pytest.approx(0.2)
+    low, high = held_out["ci95"]["mae"]
+    assert 0.1 - 1e-6 <= low < 0.2 < high <= 0.3 + 1e-6
+    assert built["methods"]["linear"]["ms_per_frame"]["median"] == 3.0
+
+
+def test_report_json_is_strict_json_with_null_for_nan(tmp_path):
+    report.write_json(tmp_path / "r.json", {"a": float("nan"), "b": np.float32(0.5),
+                                            "c": [np.int64(3), (float("inf"),)]})
+    text = (tmp_path / "r.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"a": None, "b": 0.5, "c": [3, [None]]}
+
+
+def test_the_table_marks_the_best_of_the_whole_maps_only():
+    results = [FrameResult("a", 0, 5, {
+        **result(0.2).errors, **result(0.3, method="nearest").errors,
+        **result(0.1, method="answers").errors})]
+    table = report.table(report.build({}, results))
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))
+    console.print(table)
+    text = console.export_text()
+    assert all(number in text for number in ("0.2000", "0.3000", "0.1000"))
+    cells = {name: mae for name, mae in zip(table.columns[0].cells, table.columns[1].cells)}
+    assert "green" in cells["linear"]
+    assert "green" not in cells["nearest"] + cells["answers"]
+
+
+@pytest.mark.parametrize("size", [(40, 60), (30, 120)])
+@pytest.mark.parametrize("points", [0, 1, 300])
+@pytest.mark.parametrize("with_reference", [True, False])
+def test_an_overview_is_drawn_for_every_shape_and_density(tmp_path, size, points, with_reference):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (*size, 3), dtype=np.uint8)
+    reference = rng.uniform(1, 5, size).astype(np.float32)
+    sparse = np.zeros(size, np.float32)
+    drawn = rng.choice(sparse.size, points, replace=False)
+    sparse.flat[drawn] = reference.flat[drawn]
+    depth = reference.copy() if points else np.full(size, np.nan, np.float32)
+    overview.draw(tmp_path / "o.png", "name", image, sparse, depth, np.ones(size, np.float32),
+                  reference if with_reference else None, "a note")
+    drawn_page = cv2.imread(str(tmp_path / "o.png"))
+    assert drawn_page.shape[1] == 1600 and drawn_page.std() > 10
