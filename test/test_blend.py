@@ -97,8 +97,28 @@ def test_the_better_fill_gets_more_weight() -> None:
     weights = fit_blend(fills, truth, None).weights
     assert weights["edge_aware"] == pytest.approx(0.8, abs=0.11)
     assert sum(weights.values()) == pytest.approx(1)
-    exact = {**fills, "nearest": truth}
-    assert fit_blend(exact, truth, None).weights == {"nearest": 1.0}
+    exact = {**fills, "linear": truth}
+    assert fit_blend(exact, truth, None).weights == {"linear": 1.0}
+
+
+def test_the_median_wins_where_each_fill_fails_now_and_then() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(1, 5, 900).astype(np.float32)
+    failing = rng.integers(3, size=900)
+    fills = {method: truth + (failing == i) * np.float32(1)
+             for i, method in enumerate(fill.CLASSICAL)}
+    blend = fit_blend(fills, truth, None)
+    assert blend.weights == {"median": 1.0} and blend.methods == fill.CLASSICAL
+    assert (blend.fill(fills) == truth).all()
+
+
+def test_fills_are_chosen_by_mae_even_where_another_has_less_rmse() -> None:
+    truth = np.full(2000, 2, np.float32)
+    sharp, smooth = truth.copy(), truth + np.float32(0.5)
+    sharp[:100] += 4
+    fills = {"edge_aware": sharp, "linear": smooth, "nearest": smooth}
+    assert np.square(sharp - truth).mean() > np.square(smooth - truth).mean()
+    assert fit_blend(fills, truth, None).weights == {"edge_aware": 1.0}
 
 
 def test_too_few_points_leave_the_default_and_share_the_trust() -> None:
@@ -111,11 +131,11 @@ def test_a_small_gain_counts_only_on_many_points() -> None:
     few, many = np.full(10, 2, np.float32), np.full(2000, 2, np.float32)
 
     def choice(truth: np.ndarray, answer_error: float) -> Blend:
-        fills = {"linear": truth + 0.1, "edge_aware": truth + 0.1, "nearest": truth + 0.09}
+        fills = {"linear": truth + 0.1, "edge_aware": truth + 0.09, "nearest": truth + 0.1}
         return fit_blend(fills, truth, truth + answer_error)
 
-    assert choice(few, 0.08).weights.get("nearest", 0) < 0.2
-    assert choice(many, 0.08).weights == {"nearest": 1.0}
+    assert choice(few, 0.08).weights["edge_aware"] < 0.7
+    assert choice(many, 0.08).weights == {"edge_aware": 1.0}
     assert choice(few, 0.09).trust == 0
     assert choice(many, 0.08).trust == 1
     assert choice(many, 0.0898).trust == 0
@@ -129,6 +149,24 @@ def test_the_model_gets_the_trust_that_it_earns() -> None:
     assert fit_blend(only, truth, truth).trust == 1
     assert fit_blend(only, truth, equally_good).trust == pytest.approx(0.5, abs=0.1)
     assert fit_blend(only, truth, rng.permutation(truth)).trust == 0
+
+
+@pytest.mark.parametrize("case", ["lower_rmse", "lower_mae"])
+def test_the_model_may_not_trade_one_error_for_the_other(case: str) -> None:
+    truth = np.full(2000, 2, np.float32)
+    few_large, many_small = truth.copy(), truth.copy()
+    if case == "lower_rmse":
+        few_large[:400] += 1
+        many_small += 0.25
+        base, answers = few_large, many_small
+    else:
+        few_large[:100] += 1
+        many_small += 0.2
+        base, answers = many_small, few_large
+    trust = fit_blend({method: base for method in fill.CLASSICAL}, truth, answers).trust
+    before, after = base - truth, base + trust * (answers - base) - truth
+    assert np.abs(after).mean() <= np.abs(before).mean()
+    assert np.square(after).mean() <= np.square(before).mean()
 
 
 def test_fixed_method_and_trust_are_obeyed() -> None:
@@ -235,7 +273,7 @@ def test_maps_at_hand_are_not_computed_again(monkeypatch: pytest.MonkeyPatch) ->
     sparse = scatter(plane(), 50)
     maps = {"linear": fill.linear(sparse)}
     monkeypatch.setattr(fill, "classical", lambda *_: pytest.fail("computed again"))
-    blend = Blend({"linear": 1.0, "nearest": 0.0}, 0.0)
+    blend = Blend({"linear": 1.0, "median": 0.0}, 0.0)
     assert (apply_blend(blend, sparse, grey(), None, maps)[0] == maps["linear"]).all()
 
 

@@ -152,5 +152,10 @@ def test_the_literal_text_mode_answers_too() -> None:
     assert len(np.unique(dense.answers.depth)) > 1
 
 
+def test_a_model_without_classical_hints_answers_too() -> None:
+    plain = Completer(with_values(Settings(), {"queries.budget": 30}), random_model(hints=()))
+    assert np.isfinite(plain.complete(scene()).depth).all()
+
+
 def test_the_description_names_model_size_and_device(completer: Completer) -> None:
     assert "M parameters, cpu, float32" in completer.description

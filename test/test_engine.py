@@ -24,7 +24,7 @@ def ask(model: SdimModel, count: int, told: bool = False, seed: int = 0
     at = rng.choice(np.flatnonzero((sparse > 0) == told), count, replace=False)
     rows, cols = np.unravel_index(at, sparse.shape)
     maps = queries.hint_maps(sparse, image, model.config.hints)
-    hints = np.stack([m[rows, cols] for m in maps.values()], axis=-1)
+    hints = {name: m[rows, cols] for name, m in maps.items()}
     asked = queries.describe(model.config, sparse, rows, cols, hints, model.unit_of(sparse),
                              sparse[rows, cols] if told else None)
     return model.encode(model.prepare([image], [sparse])), asked

@@ -44,7 +44,7 @@ def test_each_query_is_told_the_nearest_measurements_in_the_frames_unit() -> Non
     sparse = np.zeros((50, 100), np.float32)
     sparse[10, 20], sparse[10, 30], sparse[40, 90] = 2.0, 4.0, 8.0
     asked = describe(CONFIG, sparse, np.array([10]), np.array([22]),
-                     np.array([[2.2, np.nan]]), unit=2.0)
+                     {"linear": np.array([2.2]), "edge_aware": np.array([np.nan])}, unit=2.0)
     assert asked.near_value[0, 0].tolist() == [1.0, 2.0, 4.0]
     assert asked.hints[0, 0].tolist() == pytest.approx([1.1, 0.0])
     assert asked.measured[0, 0] == 0
@@ -55,12 +55,13 @@ def test_each_query_is_told_the_nearest_measurements_in_the_frames_unit() -> Non
 def test_a_told_measurement_stands_in_the_query() -> None:
     _, sparse = frame()
     rows, cols = (x[:3] for x in np.nonzero(sparse))
-    asked = describe(CONFIG, sparse, rows, cols, np.ones((3, 2)), 2.0, sparse[rows, cols])
+    asked = describe(CONFIG, sparse, rows, cols, dict.fromkeys(CONFIG.hints, np.ones(3)), 2.0,
+                     sparse[rows, cols])
     np.testing.assert_allclose(asked.measured[0], sparse[rows, cols] / 2, rtol=1e-6)
 
 
 def test_without_measurements_nothing_is_told() -> None:
     asked = describe(CONFIG, np.zeros((20, 30), np.float32), np.array([3]), np.array([4]),
-                     np.full((1, 2), np.nan), 3.0)
+                     dict.fromkeys(CONFIG.hints, np.full(1, np.nan)), 3.0)
     assert not asked.near_value.any() and not asked.hints.any()
     assert np.isfinite(asked.spacing.item())

@@ -16,13 +16,16 @@ from scipy.spatial import cKDTree
 from sdim_ros.core import fill
 from sdim_ros.core.types import Answers
 
+# What is mixed. The median of the three fills follows the majority at every pixel. Nearest has no
+# share of its own: there it takes part already, and fewer choices are less led by chance.
+MIXED = ("median", "linear", "edge_aware")
 # Without points to calibrate on: linear and edge_aware err in different places, and their mean
 # was better than either on indoor frames with 3 to 50 points.
 DEFAULT_WEIGHTS = {"linear": 0.5, "edge_aware": 0.5}
 MIN_HIDDEN = 10
 # Extra cost of leaving the default, over the number of hidden points. Set on indoor frames with
-# 10 to 100 points: 4 keeps the harm of a model that knows nothing near 2 %.
-WEIGHTS_PRIOR, TRUST_PRIOR = 10, 4
+# 10 to 100 points: 2 keeps the harm of a model that knows nothing near 2 %.
+WEIGHTS_PRIOR, TRUST_PRIOR = 10, 2
 
 
 def hidden_folds(
@@ -110,24 +113,31 @@ def out_of_fold(
 
 @dataclass(frozen=True, slots=True)
 class Blend:
-    """How much of each classical fill, and of the model on top of them.
+    """How much of each fill, and of the model on top of them.
 
     Attributes:
-        weights: method -> share of the fill, non-negative, together 1.
+        weights: name -> share, non-negative, together 1; of ``MIXED``, or one classical fill.
         trust: 0 = the fill alone, 1 = the model's answers replace it.
     """
 
     weights: dict[str, float]
     trust: float
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The classical fills that it needs."""
+        used = {name for name, weight in self.weights.items() if weight > 0}
+        return tuple(m for m in fill.CLASSICAL if m in used or "median" in used)
+
     def describe(self) -> str:
         """For people: ``"0.7 edge_aware + 0.3 linear"``."""
         shares = sorted(self.weights.items(), key=lambda share: -share[1])
-        return " + ".join(f"{weight:.1f} {method}" for method, weight in shares if weight > 0)
+        return " + ".join(f"{weight:.1f} {name}" for name, weight in shares if weight > 0)
 
     def fill(self, predictions: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The weighted sum of the fills, in the shape that each of them has."""
-        return sum(np.float32(w) * predictions[m] for m, w in self.weights.items() if w > 0)
+        """The weighted sum, in the shape that each of the predictions of ``methods`` has."""
+        return sum(np.float32(weight) * _prediction(name, predictions)
+                   for name, weight in self.weights.items() if weight > 0)
 
     def predict(
         self, predictions: Mapping[str, np.ndarray], answers: np.ndarray | None,
@@ -135,6 +145,14 @@ class Blend:
         """The fill moved by ``trust`` towards the answers (N,), metres, at the same pixels."""
         base = self.fill(predictions)
         return base if answers is None else base + np.float32(self.trust) * (answers - base)
+
+
+def _prediction(name: str, predictions: Mapping[str, np.ndarray]) -> np.ndarray:
+    """That of a classical fill, or the median of all three."""
+    if name != "median":
+        return predictions[name]
+    a, b, c = (predictions[method] for method in fill.CLASSICAL)
+    return np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
 
 
 def fit_blend(
@@ -146,9 +164,8 @@ def fit_blend(
 ) -> Blend:
     """The blend that predicts the hidden points best.
 
-    The cost is the sum of MAE and RMSE, each relative to the best single fill, so that neither
-    the bulk of the pixels nor the few at depth edges decide alone. Few points may favour a fill
-    or the model by chance, so what leaves the default must gain more the fewer they are.
+    Few points may favour a fill or the model by chance, so what leaves the default must gain
+    more the fewer they are.
 
     Args:
         predictions: method of ``fill.CLASSICAL`` -> (N,) metres, at the hidden points.
@@ -173,35 +190,36 @@ def fit_blend(
 
 
 def _best_weights(predictions: Mapping[str, np.ndarray], truth: np.ndarray) -> dict[str, float]:
-    """The cheapest weights on a grid of tenths, drawn towards the default."""
-    errors = np.stack([predictions[method] - truth for method in fill.CLASSICAL])
-    grid = itertools.product(range(11), repeat=len(fill.CLASSICAL))
+    """The weights of least MAE on a grid of tenths, drawn towards the default.
+
+    RMSE has no say: it hangs on a few hidden points at depth edges, so choosing by it follows
+    chance, and a mixture lowers it anyway.
+    """
+    errors = np.stack([_prediction(name, predictions) - truth for name in MIXED])
+    grid = itertools.product(range(11), repeat=len(MIXED))
     shares = np.array([tenths for tenths in grid if sum(tenths) == 10]) / 10
-    default = np.array([DEFAULT_WEIGHTS.get(method, 0.0) for method in fill.CLASSICAL])
+    default = np.array([DEFAULT_WEIGHTS.get(name, 0.0) for name in MIXED])
+    # A fill without any error (a flat wall) would divide by zero.
+    unit = max(np.abs(errors).mean(axis=1).min(), 1e-9)
     # Shares add up to 1, so the errors mix as the predictions do.
-    cost = _cost(shares @ errors, errors)
+    cost = np.abs(shares @ errors).mean(axis=1) / unit
     cost += WEIGHTS_PRIOR / len(truth) * np.square(shares - default).sum(axis=1)
     best = shares[cost.argmin()]
-    return {method: float(w) for method, w in zip(fill.CLASSICAL, best, strict=True) if w > 0}
+    return {name: float(w) for name, w in zip(MIXED, best, strict=True) if w > 0}
 
 
 def _best_trust(base_error: np.ndarray, answer_error: np.ndarray) -> float:
-    """The cheapest trust in steps of 0.05; 0 unless the model gains more than 0.5 %."""
+    """The cheapest trust in steps of 0.05; 0 unless the model gains more than 0.5 %.
+
+    The cost is MAE or RMSE relative to the fill alone, whichever is worse: an answer near the
+    mean of two surfaces lowers one and raises the other, and must not be paid for it.
+    """
     trust = np.arange(21) / 20
-    mixed = base_error + trust[:, None] * (answer_error - base_error)
-    cost = _cost(mixed, base_error[None])
+    errors = base_error + trust[:, None] * (answer_error - base_error)
+    both = np.stack([np.abs(errors).mean(axis=1), np.sqrt(np.square(errors).mean(axis=1))])
+    cost = (both / np.maximum(both[:, :1], 1e-9)).max(axis=0)
     best = (cost + TRUST_PRIOR / len(base_error) * trust).argmin()
     return float(trust[best]) if cost[best] < 0.995 * cost[0] else 0.0
-
-
-def _cost(errors: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """MAE + RMSE of each row of errors (K, N), in units of the least of the reference (M, N)."""
-    def mae_and_rmse(e: np.ndarray) -> np.ndarray:
-        return np.stack([np.abs(e).mean(axis=1), np.sqrt(np.square(e).mean(axis=1))])
-
-    # A fill without any error (a flat wall) would divide by zero.
-    unit = np.maximum(mae_and_rmse(reference).min(axis=1), 1e-9)
-    return (mae_and_rmse(errors) / unit[:, None]).sum(axis=0)
 
 
 def apply_blend(
@@ -226,8 +244,8 @@ def apply_blend(
         is measured fill_only is NaN everywhere, and depth comes from the answers alone.
     """
     maps = dict(maps or {})
-    for method, weight in blend.weights.items():
-        if weight > 0 and method not in maps:
+    for method in blend.methods:
+        if method not in maps:
             maps[method] = fill.classical(method, sparse, image)
     measured = sparse > 0
     fill_only = np.where(measured, sparse, blend.fill(maps))

@@ -82,7 +82,7 @@ class Completer:
             seen = np.full_like(frame.image, GREY) if blind else frame.image
             maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
             rows, cols = queries.pixels_to_ask(sparse, self.settings.queries)
-        answers = self._ask(seen, sparse, rows, cols, _stacked(maps, (rows, cols)), watch)
+        answers = self._ask(seen, sparse, rows, cols, _at(maps, (rows, cols)), watch)
         with watch.stage("calibrate"):
             folds = self._folds(frame, sparse)
             hidden = out_of_fold(sparse, frame.image, folds)
@@ -110,15 +110,13 @@ class Completer:
         """
         sparse, _ = self._clean(frame)
         seen = np.full_like(frame.image, GREY) if blind else frame.image
-        hints = self.hints(frame, rows, cols)
-        return self._ask(seen, sparse, rows, cols,
-                         np.stack([hints[name] for name in hints], axis=-1), _Stopwatch())
+        return self._ask(seen, sparse, rows, cols, self.hints(frame, rows, cols), _Stopwatch())
 
     def hints(self, frame: Frame, rows: np.ndarray, cols: np.ndarray) -> dict[str, np.ndarray]:
         """The classical values that stand in the prompts of these pixels, (Q,) metres each."""
         sparse, _ = self._clean(frame)
         maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
-        return {name: dense[rows, cols] for name, dense in maps.items()}
+        return _at(maps, (rows, cols))
 
     def _clean(self, frame: Frame) -> tuple[np.ndarray, dict[str, int]]:
         limits = self.settings.input
@@ -135,7 +133,7 @@ class Completer:
         return sparse, cleaned
 
     def _ask(self, image: np.ndarray, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
-             hints: np.ndarray, watch: _Stopwatch) -> Answers:
+             hints: Mapping[str, np.ndarray], watch: _Stopwatch) -> Answers:
         """Encode the frame once and read the number of every pixel, tile by tile."""
         try:
             with watch.stage("encode"):
@@ -148,7 +146,7 @@ class Completer:
                 f"{self.settings.queries.tile}: lower queries.tile or queries.budget") from problem
 
     def _read(self, prefix: Prefix, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
-              hints: np.ndarray) -> Answers:
+              hints: Mapping[str, np.ndarray]) -> Answers:
         settings, number = self.settings.queries, self.model.config.number
         readout = "greedy" if settings.preset == "paper" else settings.readout
         unit = float(prefix.unit[0])
@@ -164,7 +162,8 @@ class Completer:
         return Answers(rows, cols, depth, spread)
 
     def _suffixes(self, prefix: Prefix, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
-                  hints: np.ndarray, unit: float) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+                  hints: Mapping[str, np.ndarray], unit: float
+                  ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Indices of each tile of queries, and the embeddings that follow the prefix."""
         tile = self.settings.queries.tile
         if self.model.config.addressing == "text":
@@ -196,8 +195,7 @@ class Completer:
         for rows, cols in folds:
             visible = sparse.copy()
             visible[rows, cols] = 0
-            hints = _stacked(hidden.predictions, slice(start, start + len(rows)),
-                             self.model.config.hints)
+            hints = _at(hidden.predictions, slice(start, start + len(rows)))
             said.append(self._ask(image, visible, rows, cols, hints, watch))
             start += len(rows)
         none = [np.zeros(0, np.float32)]
@@ -223,10 +221,9 @@ def with_random_weights(completer: Completer, seed: int = 0) -> Completer:
     return Completer(completer.settings, random_twin(completer.model, seed))
 
 
-def _stacked(values: Mapping[str, np.ndarray], at: object,
-             names: tuple[str, ...] | None = None) -> np.ndarray:
-    """Values of several fills at some pixels, (Q, H)."""
-    return np.stack([values[name][at] for name in names or values], axis=-1)
+def _at(values: Mapping[str, np.ndarray], at: object) -> dict[str, np.ndarray]:
+    """Values of several fills at some pixels."""
+    return {name: value[at] for name, value in values.items()}
 
 
 def _checked(dense: DenseDepth) -> DenseDepth:

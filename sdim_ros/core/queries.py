@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -51,13 +52,15 @@ def hint_maps(sparse: np.ndarray, image: np.ndarray, hints: tuple[str, ...]) -> 
 
 
 def describe(config: SdimConfig, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
-             hints: np.ndarray, unit: float, told: np.ndarray | None = None) -> PixelQueries:
+             hints: Mapping[str, np.ndarray], unit: float, told: np.ndarray | None = None
+             ) -> PixelQueries:
     """What the point tokens need to know of the pixels of one frame.
 
     Args:
         sparse: (H, W) metres, 0 = missing: what the model is shown.
         rows, cols: (Q,) pixels to ask.
-        hints: (Q, H) metres, values of the classical fills there, NaN or 0 = none.
+        hints: by name (Q,) metres, values of the classical fills there, NaN or 0 = none; those
+            that the checkpoint was trained with are told.
         unit: metres of one unit of the number format.
         told: (Q,) metres of the own measurement (mask 1), 0 = missing (mask 0); None = all 0.
 
@@ -83,11 +86,12 @@ def describe(config: SdimConfig, sparse: np.ndarray, rows: np.ndarray, cols: np.
         near_rows, near_cols = (np.repeat(x[:, None], k, 1) for x in (rows, cols))
         near_value = np.zeros((len(rows), k), np.float32)
     spacing = math.sqrt(height * width / max(n, 1)) / width
+    suggested = [hints[name] for name in config.hints] or [np.zeros((0, len(rows)))]
     return PixelQueries(
         position=place(rows, cols),
         measured=depth(np.zeros(len(rows)) if told is None else told),
         near_position=place(near_rows, near_cols), near_value=depth(near_value),
-        hints=depth(hints), spacing=torch.tensor([spacing]),
+        hints=depth(np.vstack(suggested).T), spacing=torch.tensor([spacing]),
         aspect=torch.tensor([height / width]))
 
 

@@ -68,9 +68,8 @@ def measure(completer: Completer, frame: Frame, many: int, few: int, rounds: int
     rng = np.random.default_rng(0)
     at = rng.choice(np.flatnonzero(frame.sparse == 0), many, replace=False)
     rows, cols = np.unravel_index(at, frame.sparse.shape)
-    hints = completer.hints(frame, rows, cols)
     asked = queries.describe(model.config, frame.sparse, rows, cols,
-                             np.stack(list(hints.values()), axis=-1), model.unit_of(frame.sparse))
+                             completer.hints(frame, rows, cols), model.unit_of(frame.sparse))
     readout, tile = completer.settings.queries.readout, completer.settings.queries.tile
 
     def by_engine() -> None:

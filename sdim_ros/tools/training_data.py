@@ -105,7 +105,7 @@ def draw(image: np.ndarray, depth: np.ndarray, rng: np.random.Generator, data: d
     told = np.zeros(pixels, np.float32)
     told[:told_count] = sparse[rows, cols][:told_count]
     truth = np.where(told > 0, told, depth[rows, cols])
-    hints = np.stack([_hint(name, sparse, image, rows, cols) for name in config.hints], axis=-1)
+    hints = {name: _hint(name, sparse, image, rows, cols) for name in config.hints}
     asked = queries.describe(config, sparse, rows, cols, hints, unit, told)
     return image, sparse, asked, truth, unit
 

@@ -1,0 +1,58 @@
+"""The benchmark compares two ways to the same digits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from models import frame, random_model
+
+from sdim_ros.core import checkpoint, engine, queries
+from sdim_ros.core.completer import Completer
+from sdim_ros.core.config import Settings
+from sdim_ros.core.types import Frame
+from sdim_ros.tools import bench
+from sdim_ros.tools.cli import main
+
+FIGURES = {"speedup_full_answers", "naive_queries_per_s", "engine_queries_per_s", "frame_ms",
+           "peak_memory_mb"}
+
+
+@torch.inference_mode()
+def test_pixel_by_pixel_reads_the_digits_of_the_engine() -> None:
+    model = random_model()
+    image, sparse = frame()
+    rows, cols = np.array([3, 30, 77]), np.array([5, 60, 100])
+    maps = queries.hint_maps(sparse, image, model.config.hints)
+    asked = queries.describe(
+        model.config, sparse, rows, cols,
+        {name: m[rows, cols] for name, m in maps.items()}, model.unit_of(sparse))
+    prefix = model.encode(model.prepare([image], [sparse]))
+    suffix = model.point_suffix(prefix, asked)[0]
+    together = engine.decode(model, prefix, suffix, "median")
+    for i in range(3):
+        alone = bench.answer_alone(model, prefix, suffix[i:i + 1], "median")
+        np.testing.assert_array_equal(alone.digits[0], together.digits[i])
+        np.testing.assert_allclose(
+            alone.probabilities[0], together.probabilities[i], atol=1e-6)
+
+
+def test_the_figures_are_rates_of_the_same_run() -> None:
+    completer = Completer(Settings(), random_model())
+    figures = bench.measure(completer, Frame(*frame()), many=60, few=2, rounds=1)
+    assert set(figures) >= FIGURES
+    assert figures["speedup_full_answers"] == (
+        figures["engine_queries_per_s"] / figures["naive_queries_per_s"])
+    assert figures["naive_queries_per_s"] > 0
+    assert {"encode", "query_passes", "fill"} <= set(figures["frame_ms"])
+
+
+def test_the_command_writes_the_report(tmp_path: Path) -> None:
+    checkpoint.save(random_model(), tmp_path / "model")
+    assert main(["bench", "--out", str(tmp_path), "--checkpoint", str(tmp_path / "model"),
+                 "--queries", "30", "--naive", "1", "--rounds", "1"]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report["bench"]) >= FIGURES
+    assert report["device"] and report["torch"]

@@ -1,0 +1,58 @@
+"""The README's tables and commands are those of the code.
+
+``python test/test_readme.py`` prints the parameter table as it should stand in the README.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sdim_ros.core.config import Setting, Settings, leaves
+from sdim_ros.tools.cli import VERBS
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def row(leaf: Setting) -> str:
+    default = "[]" if leaf.value == () else f"{leaf.value}".lower() if isinstance(
+        leaf.value, bool) else f"{leaf.value}" or '""'
+    return f"| `{leaf.name}`{' †' if leaf.fixed else ''} | {default} | {leaf.description} |"
+
+
+def table() -> str:
+    return "\n".join(["| parameter | default | |", "|---|---|---|",
+                      *(row(leaf) for leaf in leaves(Settings()))])
+
+
+@pytest.mark.parametrize("leaf", leaves(Settings()), ids=lambda leaf: leaf.name)
+def test_every_parameter_stands_in_the_readme_as_it_is(leaf: Setting) -> None:
+    assert row(leaf) in README
+
+
+def test_the_readme_names_no_parameter_that_does_not_exist() -> None:
+    known = {leaf.name for leaf in leaves(Settings())}
+    assert set(re.findall(r"^\| `([a-z_.]+)`(?: †)? \| \S+ \| ", README, re.M)) == known
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    used = set(re.findall(r"^sdim (\w+)", README, re.M))
+    assert used and used <= set(VERBS)
+
+
+def test_every_file_that_the_readme_points_to_is_there() -> None:
+    targets = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert targets
+    for target in targets:
+        assert (REPOSITORY / target).exists(), target
+
+
+def test_the_readme_has_no_gaps_left() -> None:
+    assert not re.findall(r"@[A-Z]+@", README)
+
+
+if __name__ == "__main__":
+    print(table())
