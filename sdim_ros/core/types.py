@@ -164,3 +164,9 @@ class DenseDepth:
     fill_only: np.ndarray
     answers: Answers
     stats: Stats
+
+    def confident(self, minimum: float) -> np.ndarray:
+        """The depth, unknown where the confidence is under ``minimum``; (H, W) float32."""
+        if minimum <= 0:
+            return self.depth
+        return np.where(self.confidence >= minimum, self.depth, np.float32(np.nan))

@@ -1,0 +1,75 @@
+"""Starts completion_node, and RViz when asked: ``ros2 launch sdim_ros completion.launch.py``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.conditions import IfCondition
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+
+INPUTS = {
+    "image": "image",
+    "camera_info": "camera_info",
+    "sparse_depth": "sparse_depth/image",
+    "points": "points",
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    """The arguments, the shared-memory profile and the processes."""
+    config = Path(__file__).resolve().parent.parent / "config"
+    arguments = [
+        DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
+        DeclareLaunchArgument(
+            "params_file", default_value=str(config / "completion.yaml"),
+            description="Parameters of the node."),
+        DeclareLaunchArgument(
+            "checkpoint", default_value="",
+            description="Folder or Hugging Face id of the model; empty = what params_file says."),
+        DeclareLaunchArgument(
+            "use_sim_time", default_value="false", choices=["true", "false"],
+            description="Take the time from /clock."),
+        DeclareLaunchArgument(
+            "rviz", default_value="false", choices=["true", "false"],
+            description="Show image, dense depth and cloud in RViz."),
+        DeclareLaunchArgument(
+            "log_level", default_value="info",
+            choices=["debug", "info", "warn", "error", "fatal"],
+            description="Least severity that is logged."),
+        DeclareLaunchArgument(
+            "respawn", default_value="true", choices=["true", "false"],
+            description="Start the node again when it ends by itself."),
+        *(DeclareLaunchArgument(name, default_value=topic, description=f"Input topic {topic}.")
+          for name, topic in INPUTS.items()),
+    ]
+    # A default segment of shared memory is smaller than one depth image.
+    profile = [] if "FASTDDS_DEFAULT_PROFILES_FILE" in os.environ else [
+        SetEnvironmentVariable(
+            "FASTDDS_DEFAULT_PROFILES_FILE", str(config / "fastdds_shm.xml"))]
+    rviz = Node(
+        package="rviz2", executable="rviz2", name="rviz",
+        namespace=LaunchConfiguration("namespace"),
+        arguments=["-d", str(config / "completion.rviz")],
+        parameters=[{"use_sim_time": LaunchConfiguration("use_sim_time")}],
+        condition=IfCondition(LaunchConfiguration("rviz")))
+    return LaunchDescription([*arguments, *profile, OpaqueFunction(function=_node), rviz])
+
+
+def _node(context) -> list[LifecycleNode]:
+    parameters = [
+        LaunchConfiguration("params_file"),
+        {"use_sim_time": LaunchConfiguration("use_sim_time")},
+    ]
+    checkpoint = LaunchConfiguration("checkpoint").perform(context)
+    if checkpoint:
+        parameters.append({"model.checkpoint": checkpoint})
+    return [LifecycleNode(
+        package="sdim_ros", executable="completion_node", name="completion_node",
+        namespace=LaunchConfiguration("namespace"), output="screen", parameters=parameters,
+        remappings=[(topic, LaunchConfiguration(name)) for name, topic in INPUTS.items()],
+        arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+        respawn=LaunchConfiguration("respawn"), respawn_delay=2.0)]

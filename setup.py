@@ -1,0 +1,56 @@
+"""Builds the package for colcon and for pip."""
+
+import sys
+from glob import glob
+
+from setuptools import find_packages, setup
+
+NAME = "sdim_ros"
+
+share_files = [
+    ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+    (f"share/{NAME}", ["package.xml"]),
+    (f"share/{NAME}/launch", glob("launch/*.launch.py")),
+    (f"share/{NAME}/config", glob("config/*")),
+]
+# colcon reads setup.cfg and puts the executables where ros2 run looks for them. Wheels ignore it.
+if "bdist_wheel" in sys.argv:
+    share_files.append((f"lib/{NAME}", ["scripts/completion_node"]))
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Depth completion by a vision-language model that answers in digits, with a "
+                "ROS 2 node",
+    license="Apache-2.0",
+    maintainer="sdim_ros developers",
+    maintainer_email="sdim-ros@example.org",
+    packages=find_packages(exclude=["test", "test.*"]),
+    package_data={NAME: ["checkpoints/*/*"]},
+    data_files=share_files,
+    python_requires=">=3.10",
+    install_requires=[
+        "numpy>=1.24",
+        "scipy>=1.10",
+        "torch>=2.6",
+        "transformers>=5,<6",
+        "safetensors>=0.4",
+        "opencv-contrib-python-headless>=4.8",
+        "matplotlib>=3.7",
+        "rich>=13",
+        "PyYAML>=6",
+        "rosbags>=0.10",
+        "scikit-image>=0.22",
+        "pillow>=9.4",
+        "threadpoolctl>=3",
+    ],
+    # Without this entry colcon test finds no tests, and says that all went well.
+    extras_require={"test": ["pytest>=7,<9"]},
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [
+            f"completion_node = {NAME}.ros.node:main",
+            f"sdim = {NAME}.tools.cli:main",
+        ],
+    },
+)

@@ -1,0 +1,86 @@
+"""``completion.launch.py`` starts the installed node; its arguments reach it."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import REPOSITORY
+
+pytest.importorskip("rclpy")
+launch_pytest = pytest.importorskip("launch_pytest", reason="launch_pytest is not installed")
+pytest.importorskip("launch_ros", reason="launch_ros is not installed")
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from launch import LaunchContext, LaunchDescription
+from launch.actions import (
+    IncludeLaunchDescription, RegisterEventHandler, SetEnvironmentVariable)
+from launch.event_handlers import OnProcessExit
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch_pytest.actions import ReadyToTest
+from ros_process import Peer
+
+FILE = REPOSITORY / "launch" / "completion.launch.py"
+ARGUMENTS = {
+    "namespace": "front", "checkpoint": "/no/such/checkpoint", "use_sim_time": "true",
+    "image": "/camera/image", "camera_info": "/camera/camera_info",
+    "sparse_depth": "/camera/sparse", "points": "/lidar/points", "log_level": "warn",
+    "respawn": "false",
+}
+
+try:
+    get_package_prefix("sdim_ros")
+    INSTALLED = True
+except (PackageNotFoundError, LookupError):
+    INSTALLED = False
+
+exit_codes: list[int] = []
+
+
+def described() -> LaunchDescription:
+    """What the launch file says, not yet run."""
+    return PythonLaunchDescriptionSource(str(FILE)).get_launch_description(LaunchContext())
+
+
+@launch_pytest.fixture
+def started():
+    exit_codes.clear()
+    return LaunchDescription([
+        RegisterEventHandler(OnProcessExit(
+            on_exit=lambda event, context: exit_codes.append(event.returncode))),
+        IncludeLaunchDescription(
+            PythonLaunchDescriptionSource(str(FILE)), launch_arguments=ARGUMENTS.items()),
+        ReadyToTest(),
+    ])
+
+
+@pytest.mark.skipif(not INSTALLED, reason="sdim_ros is not installed by colcon or pip")
+@pytest.mark.launch(fixture=started)
+def test_arguments_reach_the_node_and_it_ends_with_0():
+    with Peer(target="/front/completion_node") as peer:
+        # A bad checkpoint leaves it unconfigured and alive, so that a good one can be set.
+        assert peer.state() == "unconfigured"
+        assert peer.parameter("model.checkpoint") == "/no/such/checkpoint"
+        assert peer.parameter("use_sim_time") is True
+        assert peer.parameter("queries.preset") == "balanced"  # from config/completion.yaml
+        assert peer.set_parameters(model__checkpoint="").successful
+        assert peer.transition("configure") and peer.transition("activate")
+        for topic in ("/camera/image", "/camera/camera_info", "/camera/sparse", "/lidar/points"):
+            assert peer.spin_until(lambda topic=topic: peer.node.count_subscribers(topic)), topic
+        assert peer.node.count_publishers("/front/depth/completed") == 1
+    yield
+    assert exit_codes == [0]
+
+
+def test_every_argument_is_described():
+    arguments = {a.name: a for a in described().get_launch_arguments()}
+    assert set(arguments) == {*ARGUMENTS, "params_file", "rviz"}
+    assert all(argument.description for argument in arguments.values())
+
+
+@pytest.mark.parametrize("already_set", [False, True])
+def test_shared_memory_profile_is_set_unless_the_user_has_one(monkeypatch, already_set):
+    monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE")
+    if already_set:
+        monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/mine.xml")
+    values = [action.value[0].text for action in described().entities
+              if isinstance(action, SetEnvironmentVariable)]
+    assert values == ([] if already_set else [str(REPOSITORY / "config" / "fastdds_shm.xml")])

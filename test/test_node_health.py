@@ -1,0 +1,110 @@
+"""The node reports what it waits for, and outlives a worker thread that dies or hangs."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+import ros_process
+from ros_process import NodeProcess
+from rosgraph_msgs.msg import Clock
+
+FAST_REPORTS = {"diagnostics.period_s": 0.1}
+IMPATIENT = {**FAST_REPORTS, "sync.warn_after_s": 1.0}
+
+
+def sparse_image():
+    return ros_process.depth_image(ros_process.sparse_depth())
+
+
+def publish_until(peer, *pairs, condition, timeout_s=20.0):
+    """Publish (publisher, message) under new stamps, ten times a second, until the condition."""
+    def step():
+        time_ns = peer.next_ns()
+        for publisher, message in pairs:
+            publisher.publish(ros_process.stamped(message, time_ns))
+        peer.spin_until(lambda: False, 0.1)
+        return condition()
+
+    return peer.spin_until(step, timeout_s)
+
+
+def dropped(peer, reason):
+    return int(peer.diagnosed("inputs").get(f"dropped: {reason}", 0))
+
+
+def test_missing_camera_info_is_reported_by_topic_and_frames_wait_for_it(peer):
+    with NodeProcess(parameters=IMPATIENT) as node:
+        assert publish_until(
+            peer, (peer.image, ros_process.colour_image()), (peer.sparse, sparse_image()),
+            condition=lambda: "/camera_info: no message" in node.log()
+            and dropped(peer, "no_camera_info") > 0), node.log()
+        assert peer.results == []
+        peer.warm_up()
+
+
+def test_first_pair_waits_for_a_camera_info_that_comes_after_it(peer):
+    with NodeProcess(parameters=FAST_REPORTS) as node:
+        assert publish_until(
+            peer, (peer.image, ros_process.colour_image()), (peer.sparse, sparse_image()),
+            condition=lambda: int(peer.diagnosed("sync").get("pairs", 0)) > 0), node.log()
+        assert peer.results == []
+        peer.info.publish(ros_process.camera_info())
+        assert peer.spin_until(lambda: peer.results), node.log()
+
+
+def test_silent_topic_is_named(peer):
+    with NodeProcess(parameters=IMPATIENT) as node:
+        assert publish_until(
+            peer, (peer.info, ros_process.camera_info()), (peer.image, ros_process.colour_image()),
+            condition=lambda: re.search(
+                "nothing arrives on /sparse_depth/image or /points;", node.log())), node.log()
+        assert peer.spin_until(lambda: peer.diagnosed("sync")["level"] == 1)
+        peer.warm_up()
+        assert peer.spin_until(lambda: peer.diagnosed("sync")["level"] == 0)
+
+
+def test_clock_that_jumps_back_empties_the_queues(peer):
+    clock = peer.node.create_publisher(Clock, "/clock", 10)
+
+    def tick(seconds):
+        message = Clock()
+        message.clock.sec = seconds
+        clock.publish(message)
+
+    def resets():
+        return int(peer.diagnosed("sync").get("resets", 0))
+
+    with NodeProcess(parameters={**FAST_REPORTS, "use_sim_time": True}) as node:
+        peer.warm_up()  # diagnostics and timers go on without a clock
+        assert peer.spin_until(lambda: (tick(100), peer.spin_until(lambda: False, 0.1),
+                                        clock.get_subscription_count())[-1]), node.log()
+        before = resets()
+        tick(101)
+        tick(5)
+        assert peer.spin_until(lambda: resets() == before + 1), node.log()
+        assert peer.result_of(peer.send_good()) is not None
+
+
+def test_dead_worker_is_restarted_and_too_many_deaths_end_the_node_with_3(peer):
+    with NodeProcess(parameters={**FAST_REPORTS, "worker.max_restarts_per_minute": 1}) as node:
+        peer.warm_up()
+        peer.send(ros_process.colour_image(first=ros_process.DIE), sparse_image())
+        assert peer.spin_until(lambda: peer.diagnosed("worker")["level"] == 2), node.log()
+        assert peer.result_of(peer.send_good()) is not None, node.log()
+        peer.send(ros_process.colour_image(first=ros_process.DIE), sparse_image())
+        assert node.process.wait(10) == 3
+        assert "worker.max_restarts_per_minute" in node.log()
+
+
+def test_hung_worker_is_replaced(peer):
+    parameters = {**FAST_REPORTS, "worker.watchdog_s": 0.3}
+    with NodeProcess(parameters=parameters, FAKE_DELAY_S="1.5") as node:
+        assert publish_until(
+            peer, (peer.info, ros_process.camera_info()), (peer.sparse, sparse_image()),
+            (peer.image, ros_process.colour_image()),
+            condition=lambda: dropped(peer, "hung") > 0), node.log()
+        assert re.search("frame lost: no result within 0.3 s", node.log())
