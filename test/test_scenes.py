@@ -1,4 +1,4 @@
-"""Procedural scenes: exact depth, the same every time, varied, and stored almost without loss."""
+"""Procedural scenes: exact depth, the same every time, and varied."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 
 from sdim_ros.core.types import Camera
 from sdim_ros.tools import scenes, textures
-from sdim_ros.tools.scenes import Scene, cast, load_shard, render, save_shard, save_shards
-from sdim_ros.tools.textures import (
-    BOX, CYLINDER, DOME, PLATE, SPHERE, intersect, random_material, rotation)
+from sdim_ros.tools.raycast import BOX, CYLINDER, DOME, PLATE, SPHERE, intersect, rotation
+from sdim_ros.tools.scenes import Scene, cast, render
+from sdim_ros.tools.textures import random_material
 
 CAMERA = Camera(50.0, 50.0, 31.5, 23.5, 64, 48)
 
@@ -141,21 +141,3 @@ def test_shadows_darken_and_never_lighten():
                        np.full(3, 0.2), shadows) for shadows in (False, True))
     assert (dark <= bright + 1e-6).all()
     assert (dark[index == 0] < 0.7 * bright[index == 0]).any()
-
-
-def test_a_shard_gives_back_its_frames(tmp_path, frames):
-    path = save_shard(tmp_path / "shard.npz", range(4), 96, 72)
-    loaded = load_shard(path)
-    assert len(loaded) == 4 and list(tmp_path.iterdir()) == [path]
-    for (image, depth, camera), (image_there, depth_there, camera_there) in zip(loaded, frames):
-        np.testing.assert_array_equal(image, image_there)
-        np.testing.assert_allclose(depth, depth_there, rtol=1e-4)
-        assert depth.dtype == np.float32 and camera == camera_there
-
-
-def test_parallel_shards_continue_where_they_stopped(tmp_path):
-    first = save_shards(tmp_path, 2, 1, workers=2, width=64, height=48)
-    written = [path.stat().st_mtime_ns for path in first]
-    again = save_shards(tmp_path, 3, 1, workers=1, width=64, height=48)
-    assert again[:2] == first and len(again) == 3 and again[2].exists()
-    assert [path.stat().st_mtime_ns for path in first] == written

@@ -14,7 +14,7 @@ from models import QWEN
 from sdim_ros.core import checkpoint
 from sdim_ros.core.config import ModelSettings
 from sdim_ros.core.types import BadSetting
-from sdim_ros.tools import scenes, train, training_data
+from sdim_ros.tools import scene_cache, scenes, train
 from sdim_ros.tools.cli import main
 from sdim_ros.tools.training_data import SceneBatches, draw
 
@@ -36,7 +36,7 @@ def recipe() -> dict:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
     (folder / "96x64").mkdir()
-    scenes.save_shard(folder / "96x64" / "scenes_00000000_6.npz", range(6), 96, 64)
+    scene_cache.save_shard(folder / "96x64" / "scenes_00000000_6.npz", range(6), 96, 64)
     return folder
 
 
@@ -96,8 +96,7 @@ def test_questions_are_asked_where_the_model_is_not_shown_the_answer(
 
 def test_the_command_trains_and_writes_a_checkpoint_that_loads(
         recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_data, "FRAMES_PER_SHARD", 4)
-
+    monkeypatch.setattr(scene_cache, "FRAMES_PER_SHARD", 4)
     path = tmp_path / "recipe.yaml"
     tiny = copy.deepcopy(recipe)
     tiny["training"].update(steps=2, checkpoint_every=1, validate_every=100)

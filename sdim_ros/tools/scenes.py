@@ -1,28 +1,22 @@
 """Procedural rooms, streets and clutter with exact depth, for training and tests.
 
-Every part is an affine image of a unit shape, so that one ray test per shape is enough. Rays have
-z = 1 in the camera: the ray parameter is the planar depth.
+Rays have z = 1 in the camera: the ray parameter is the planar depth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import count, repeat
-from multiprocessing import get_context
-from pathlib import Path
+from itertools import count
 
-import cv2
 import numpy as np
 
 from sdim_ros.core.types import Camera
-from sdim_ros.tools.textures import (
-    BOX, CYLINDER, DOME, NEAR_M, PLATE, SPHERE, Material, Part, intersect, random_material,
-    rotation, sensor_look, shade)
+from sdim_ros.tools.raycast import (
+    BOX, CYLINDER, DOME, NEAR_M, PLATE, SPHERE, Part, intersect, rotation)
+from sdim_ros.tools.textures import Material, random_material, sensor_look, shade
 
 NEAREST_M, FARTHEST_M = 0.25, 125.0
-_CODE_LOW, _CODE_SPAN = np.log(0.1), np.log(1600.0)
 # Columns: right, down and forward of a camera that looks along +y.
 _FORWARD = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 _CORNERS = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), -1).reshape(8, 3).astype(float)
@@ -358,43 +352,3 @@ def render(seed: int, width: int = 320, height: int = 240
         if (metres.min() >= NEAREST_M and metres.max() <= FARTHEST_M and shares.max() < 0.6
                 and (shares > 0.002).sum() >= 6 and high > 1.5 * low):
             return _photograph(scene, depth, index, rng), metres, camera
-
-
-def save_shard(path: Path | str, seeds: Sequence[int], width: int = 320, height: int = 240
-               ) -> Path:
-    """Render frames into one .npz: images, depth as logarithmic uint16, intrinsics, seeds.
-
-    The code of depth has a relative error of at most 6e-5. The file appears when it is complete.
-    """
-    path = Path(path)
-    frames = [render(seed, width, height) for seed in seeds]
-    codes = (np.log(np.stack([depth for _, depth, _ in frames])) - _CODE_LOW) / _CODE_SPAN * 65535
-    partial_path = path.with_suffix(".partial.npz")
-    np.savez(partial_path, images=np.stack([image for image, _, _ in frames]),
-             depths=np.round(codes).astype(np.uint16), seeds=np.asarray(seeds, np.int64),
-             intrinsics=np.array([(c.fx, c.fy, c.cx, c.cy) for _, _, c in frames]))
-    return partial_path.replace(path)
-
-
-def load_shard(path: Path | str) -> list[tuple[np.ndarray, np.ndarray, Camera]]:
-    """What ``render`` gave for every seed of a shard; depth within 6e-5 of it."""
-    with np.load(path) as stored:
-        images, codes, intrinsics = stored["images"], stored["depths"], stored["intrinsics"]
-    height, width = codes.shape[1:]
-    table = np.exp(np.arange(65536) / 65535 * _CODE_SPAN + _CODE_LOW).astype(np.float32)
-    return [(image, table[code], Camera(*values.tolist(), width, height))
-            for image, code, values in zip(images, codes, intrinsics)]
-
-
-def save_shards(folder: Path | str, shards: int, frames_per_shard: int, workers: int = 1,
-                first_seed: int = 0, width: int = 320, height: int = 240) -> list[Path]:
-    """Render many shards in parallel processes; shards that exist already are kept."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    starts = range(first_seed, first_seed + shards * frames_per_shard, frames_per_shard)
-    paths = {Path(folder) / f"scenes_{start:08d}_{frames_per_shard}.npz":
-             range(start, start + frames_per_shard) for start in starts}
-    todo = {path: seeds for path, seeds in paths.items() if not path.exists()}
-    # Fresh processes: a fork of one that has used OpenCV's threads can wait for them for ever.
-    with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
-        list(pool.map(save_shard, todo, todo.values(), repeat(width), repeat(height)))
-    return list(paths)

@@ -24,7 +24,8 @@ from sdim_ros.core.losses import text_loss
 from sdim_ros.core.model import SdimConfig, SdimModel
 from sdim_ros.core.types import BadSetting
 from sdim_ros.tools import tiny
-from sdim_ros.tools.training_data import VALIDATION_SEED, Batch, SceneBatches, render_cache
+from sdim_ros.tools.scene_cache import VALIDATION_SEED, render_cache
+from sdim_ros.tools.training_data import Batch, SceneBatches
 
 EXAMPLE = "sdim train --config config/train_tiny.yaml --out runs/tiny"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,7 @@ from torch.utils.data import Dataset
 from sdim_ros.core import fill, queries
 from sdim_ros.core.model import TYPICAL_DEPTH_M, SdimConfig
 from sdim_ros.core.point_token import PixelQueries
-from sdim_ros.tools import scenes
-
-FRAMES_PER_SHARD = 50
-# Frames that judge the training have seeds that no training run reaches.
-VALIDATION_SEED = 900_000_000
+from sdim_ros.tools.scene_cache import load_shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +34,6 @@ class Batch:
     unit: np.ndarray
 
 
-def render_cache(folder: Path, data: dict[str, Any], first_seed: int, workers: int) -> None:
-    """Render the frames that are not in the cache yet, an equal share of each size."""
-    share = data["frames"] // len(data["sizes"])
-    for number, (width, height) in enumerate(data["sizes"]):
-        scenes.save_shards(
-            folder / f"{width}x{height}", -(-share // FRAMES_PER_SHARD), FRAMES_PER_SHARD,
-            workers, first_seed + number * share, width, height)
-
-
-@lru_cache(maxsize=None)
-def _shard(path: Path) -> list[tuple]:
-    return scenes.load_shard(path)
-
-
 class SceneBatches(Dataset):
     """Batch ``i`` depends on the seed and on ``i`` alone, so training can resume anywhere."""
 
@@ -71,7 +52,7 @@ class SceneBatches(Dataset):
         shards = self.shards[rng.integers(len(self.shards))]
         samples = []
         while len(samples) < self.images:
-            frames = _shard(shards[rng.integers(len(shards))])
+            frames = load_shard(shards[rng.integers(len(shards))])
             image, depth, _ = frames[rng.integers(len(frames))]
             samples.append(draw(image, depth, rng, self.data, self.config, self.pixels))
         return collate(samples, self.config)
