@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from models import frame, random_model
 
 from sdim_ros.core import checkpoint, engine, queries
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import Settings
+from sdim_ros.core.prompts import NumberFormat
 from sdim_ros.core.types import Frame
 from sdim_ros.tools import bench
 from sdim_ros.tools.cli import main
@@ -20,20 +22,21 @@ FIGURES = {"speedup_full_answers", "naive_queries_per_s", "engine_queries_per_s"
            "peak_memory_mb"}
 
 
+@pytest.mark.parametrize("decimal_point", [False, True])
 @torch.inference_mode()
-def test_pixel_by_pixel_reads_the_digits_of_the_engine() -> None:
-    model = random_model()
+def test_pixel_by_pixel_reads_the_digits_of_the_engine(decimal_point: bool) -> None:
+    model = random_model(number=NumberFormat(2, 3, "median", decimal_point))
     image, sparse = frame()
     rows, cols = np.array([3, 30, 77]), np.array([5, 60, 100])
     maps = queries.hint_maps(sparse, image, model.config.hints)
     asked = queries.describe(
         model.config, sparse, rows, cols,
-        {name: m[rows, cols] for name, m in maps.items()}, model.unit_of(sparse))
+        {name: m[rows, cols] for name, m in maps.items()}, model.config.unit_of(sparse))
     prefix = model.encode(model.prepare([image], [sparse]))
     suffix = model.point_suffix(prefix, asked)[0]
     together = engine.decode(model, prefix, suffix, "median")
     for i in range(3):
-        alone = bench.answer_alone(model, prefix, suffix[i:i + 1], "median")
+        alone = bench.answer_alone(model, prefix.visual, suffix[i:i + 1], "median")
         np.testing.assert_array_equal(alone.digits[0], together.digits[i])
         np.testing.assert_allclose(
             alone.probabilities[0], together.probabilities[i], atol=1e-6)
@@ -56,3 +59,11 @@ def test_the_command_writes_the_report(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "report.json").read_text())
     assert set(report["bench"]) >= FIGURES
     assert report["device"] and report["torch"]
+
+
+@pytest.mark.parametrize("flags", [["--naive", "9", "--queries", "5"], ["--rounds", "0"],
+                                   ["--queries", "999999"]])
+def test_counts_that_make_no_sense_are_refused(flags: list[str], tmp_path: Path,
+                                               capsys: pytest.CaptureFixture) -> None:
+    assert main(["bench", "--out", str(tmp_path), *flags]) == 2
+    assert "expected 1 <= naive <= queries <= 370000" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from sdim_ros.core import checkpoint
 from sdim_ros.core.config import ModelSettings
+from sdim_ros.core.fusion import FusionConfig
 from sdim_ros.core.types import ModelUnavailable
 
 
@@ -97,6 +98,33 @@ def test_a_tensor_of_another_shape_is_refused_by_name(copied: Path) -> None:
         load(copied)
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json"])
+@pytest.mark.parametrize("text", [None, "{", "[]", "3"])
+def test_a_missing_or_damaged_description_is_refused_with_its_folder(
+        name: str, text: str | None, copied: Path) -> None:
+    (copied / name).unlink()
+    if text is not None:
+        (copied / name).write_text(text)
+    with pytest.raises(ModelUnavailable, match=f"checkpoint {copied}: ."):
+        load(copied)
+
+
+@pytest.mark.parametrize("change", [{"sdim": 3}, {"sdim": {}}, {"text_config": {
+    "num_attention_heads": 0}}, {"vision_config": {"depth": "three"}}])
+def test_a_configuration_that_makes_no_sense_is_refused(change: dict, copied: Path) -> None:
+    config = json.loads((copied / "config.json").read_text())
+    for key, value in change.items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) and value else value
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelUnavailable, match=f"checkpoint {copied}: ."):
+        load(copied)
+
+
+def test_a_mistyped_relative_folder_is_named_as_missing() -> None:
+    with pytest.raises(ModelUnavailable, match="runs/absent: no such folder"):
+        load("runs/absent")
+
+
 def test_missing_and_unknown_tensors_are_refused(copied: Path) -> None:
     weights = load_file(copied / "model.safetensors")
     weights["other"] = weights.pop("fusion.out.bias")
@@ -119,15 +147,16 @@ def test_a_stock_model_is_refused_unless_it_is_asked_for(tmp_path: Path) -> None
     plain.model.visual.patch_embed = plain.model.visual.patch_embed.rgb
     plain.save_pretrained(tmp_path)
     model.tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(ModelUnavailable, match="no trained SDIM parts.*sdim train"):
+    with pytest.raises(ModelUnavailable, match="no trained SDIM parts.*allow_untrained"):
         load(tmp_path)
     stock = load(tmp_path, allow_untrained=True)
     expected = plain.state_dict()["model.language_model.embed_tokens.weight"]
     assert torch.equal(stock.qwen.model.language_model.embed_tokens.weight, expected)
 
 
-def test_an_adapter_restores_the_sdim_parts_on_its_base(tmp_path: Path) -> None:
-    model = random_model(sharpen=1.0)
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_an_adapter_restores_the_sdim_parts_on_its_base(norm: str, tmp_path: Path) -> None:
+    model = random_model(sharpen=1.0, fusion=FusionConfig(8, 8, 16, 8, norm))
     base, adapter = tmp_path / "base", tmp_path / "adapter"
     fused = model.qwen.model.visual.patch_embed
     model.qwen.model.visual.patch_embed = fused.rgb

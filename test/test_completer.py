@@ -1,4 +1,4 @@
-"""What a completed frame promises, on the embedded checkpoint and on models that fail."""
+"""What a completed frame promises, on any weights; test_quality judges the embedded ones."""
 
 from __future__ import annotations
 
@@ -135,6 +135,29 @@ def test_a_setting_takes_effect_at_the_next_frame(completer: Completer) -> None:
     assert len(changed.complete(scene()).answers) > 100
     changed.reconfigure(with_values(Settings(), {"queries.budget": 20}))
     assert len(changed.complete(scene()).answers) <= 20
+
+
+def test_the_beat_comes_between_passes_and_may_end_the_frame(completer: Completer) -> None:
+    small = Completer(with_values(completer.settings, {"queries.tile": 20}), completer.model)
+    beats = []
+    small.complete(scene(), beat=lambda: beats.append(1))
+    assert len(beats) >= 200 // 20
+
+    def stop() -> None:
+        raise KeyError("stop")
+
+    with pytest.raises(KeyError):
+        small.complete(scene(), beat=stop)
+    assert np.isfinite(small.complete(scene()).depth).all()
+
+
+def test_without_points_the_answers_count_even_if_trust_is_fixed_at_zero(
+        completer: Completer) -> None:
+    image, _ = frame()
+    willing = Completer(with_values(completer.settings, {
+        "input.on_empty_sparse": "answer", "fill.trust": 0.0}), completer.model)
+    dense = willing.complete(Frame(image, np.zeros(image.shape[:2], np.float32)))
+    assert np.isfinite(dense.depth).any() and not dense.confidence.any()
 
 
 def test_a_model_that_is_not_finite_fails_with_a_sentence() -> None:

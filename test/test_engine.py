@@ -25,7 +25,7 @@ def ask(model: SdimModel, count: int, told: bool = False, seed: int = 0
     rows, cols = np.unravel_index(at, sparse.shape)
     maps = queries.hint_maps(sparse, image, model.config.hints)
     hints = {name: m[rows, cols] for name, m in maps.items()}
-    asked = queries.describe(model.config, sparse, rows, cols, hints, model.unit_of(sparse),
+    asked = queries.describe(model.config, sparse, rows, cols, hints, model.config.unit_of(sparse),
                              sparse[rows, cols] if told else None)
     return model.encode(model.prepare([image], [sparse])), asked
 
@@ -41,7 +41,7 @@ def full_forwards(model: SdimModel, prefix: Prefix, suffix: torch.Tensor, digits
     logits, fed = [], torch.zeros(1, 0, dtype=torch.long)
     for slot in range(model.config.number.digits):
         own = len(suffix) + fed.shape[1]
-        positions = torch.cat([fixed, engine.positions_after(prefix, shift, own)], dim=1)
+        positions = torch.cat([fixed, engine.following(fixed + shift, own)], dim=1)
         embeds = torch.cat([head, model.embed(fed)], dim=1) if own > len(suffix) else head
         hidden = model.qwen.model.language_model(
             inputs_embeds=embeds, position_ids=positions[:, None], use_cache=False,
@@ -88,7 +88,8 @@ def test_text_queries_equal_full_forwards(told: bool) -> None:
     xs, ys = np.array([3, 40, 77, 5, 11]), np.array([2, 30, 9, 41, 55])
     values = np.array([1.0, 0.5, 2.25, 3, 0.75]) if told else np.zeros(5)
     seen = np.zeros(5, bool)
-    for at, suffix in engine.text_suffixes(model, xs, ys, values):
+    for at, suffix in engine.text_suffixes(model, xs, ys, values, tile=2):
+        assert len(suffix) <= 2
         path = engine.decode(model, prefix, suffix, "median")
         assert_equals_full_forwards(model, prefix, suffix, path)
         seen[at] = True

@@ -138,20 +138,10 @@ def test_nearest_points_come_nearest_first_and_the_last_repeats() -> None:
     assert rows.tolist() == [[10, 10, 40, 40, 40]] and cols.tolist() == [[10, 14, 40, 40, 40]]
 
 
-def test_nearest_points_leave_out_only_the_pixel_itself() -> None:
+def test_nearest_points_without_any_point_say_so() -> None:
     sparse = np.zeros((HEIGHT, WIDTH), np.float32)
-    sparse[[10, 20, 40], [10, 20, 40]] = 1
-    asked = np.array([10, 11])
-    rows, cols = fill.nearest_points(sparse, asked, asked, k=2, exclude_self=True)
-    assert rows.tolist() == [[20, 40], [10, 20]] and (rows == cols).all()
-
-
-@pytest.mark.parametrize("exclude_self", [False, True])
-def test_nearest_points_without_any_neighbour_say_so(exclude_self: bool) -> None:
-    sparse = np.zeros((HEIGHT, WIDTH), np.float32)
-    sparse[3, 3] = float(exclude_self)
     with pytest.raises(ValueError, match="nothing measured"):
-        fill.nearest_points(sparse, np.array([3]), np.array([3]), 2, exclude_self)
+        fill.nearest_points(sparse, np.array([3]), np.array([3]), 2)
 
 
 def test_distance_is_in_mean_spacings() -> None:

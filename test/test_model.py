@@ -117,10 +117,10 @@ def test_sparse_points_are_scattered_and_never_mixed() -> None:
 
 def test_the_unit_is_the_median_of_the_measured_depths_or_a_metre() -> None:
     _, sparse = frame()
-    assert random_model().unit_of(sparse) == pytest.approx(np.median(sparse[sparse > 0]))
+    assert random_model().config.unit_of(sparse) == pytest.approx(np.median(sparse[sparse > 0]))
     metres = random_model(number=NumberFormat(3, 3, "metres"))
-    assert metres.unit_of(sparse) == 1.0
-    assert random_model().unit_of(np.zeros_like(sparse)) > 0
+    assert metres.config.unit_of(sparse) == 1.0
+    assert random_model().config.unit_of(np.zeros_like(sparse)) > 0
 
 
 @torch.inference_mode()

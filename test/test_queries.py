@@ -10,11 +10,13 @@ from sdim_ros.core.config import QuerySettings
 from sdim_ros.core.queries import describe, pixels_to_ask
 
 
-@pytest.mark.parametrize("budget", [1, 7, 100, 1500, 11_000])
-def test_the_grid_keeps_the_budget_and_uses_most_of_it(budget: int) -> None:
-    _, sparse = frame(points=500)
+@pytest.mark.parametrize("points", [500, 6000, 11_500])
+@pytest.mark.parametrize("budget", [1, 7, 100, 400])
+def test_the_grid_keeps_the_budget_and_uses_most_of_it(budget: int, points: int) -> None:
+    _, sparse = frame(points=points)
     rows, cols = pixels_to_ask(sparse, QuerySettings(budget=budget))
-    assert 0.45 * budget <= len(rows) <= budget
+    assert len(rows) <= budget
+    assert len(rows) >= 0.45 * budget or budget < 10
     assert (sparse[rows, cols] == 0).all()
 
 

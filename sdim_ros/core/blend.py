@@ -249,13 +249,15 @@ def apply_blend(
             maps[method] = fill.classical(method, sparse, image)
     measured = sparse > 0
     fill_only = np.where(measured, sparse, blend.fill(maps))
-    if answers is None or len(answers) == 0 or blend.trust == 0:
+    if answers is None or len(answers) == 0:
         return fill_only.copy(), fill_only
     at = answers.rows, answers.cols
-    if not measured.any():
+    if not measured.any():  # nothing to fill from: the answers are all there is
         said = np.zeros_like(sparse)
         said[at] = answers.depth
         return fill.edge_aware(said, image), fill_only
+    if blend.trust == 0:
+        return fill_only.copy(), fill_only
     residual, weight = np.zeros_like(sparse), np.zeros_like(sparse)
     residual[at] = answers.depth - fill_only[at]
     weight[at] = 1 / (1 + np.square(answers.spread / (0.1 * answers.depth)))

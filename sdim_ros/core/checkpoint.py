@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from sdim_ros.core import model as network
@@ -49,8 +48,12 @@ def load(settings: ModelSettings) -> SdimModel:
     source = settings.checkpoint or str(embedded())
     try:
         model = _load(source, settings, dtype)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as problem:
-        raise ModelUnavailable(f"checkpoint {source}: {problem}") from problem
+    except ModelUnavailable:
+        raise
+    except Exception as problem:  # a damaged file makes its reader raise almost anything
+        raise ModelUnavailable(
+            f"checkpoint {source}: cannot be read ({type(problem).__name__}: {problem}); get a "
+            "good copy") from problem
     broken = [name for name, value in model.state_dict().items()
               if value.is_floating_point() and not torch.isfinite(value).all()]
     if broken:
@@ -92,7 +95,7 @@ def _load(source: str, settings: ModelSettings, dtype: torch.dtype) -> SdimModel
             raise ModelUnavailable(
                 f"checkpoint {folder}: there is no such folder, and it is no Hugging Face id "
                 "(owner/name) either")
-        return _load_stock(source, settings, dtype)
+        return _load_stock(source, settings, dtype, "no such folder, taken as a Hugging Face id: ")
     if (folder / "sdim.json").is_file():
         return _load_adapter(folder, settings, dtype)
     if not (folder / "config.json").is_file():
@@ -101,13 +104,15 @@ def _load(source: str, settings: ModelSettings, dtype: torch.dtype) -> SdimModel
             "`sdim train` wrote")
     if "sdim" in _read_json(folder / "config.json"):
         return _load_whole(folder)
-    return _load_stock(source, settings, dtype)
+    return _load_stock(source, settings, dtype, "")
 
 
 def _load_whole(folder: Path) -> SdimModel:
     config = _read_json(folder / "config.json")
     section = config.pop("sdim")
     weights = _weights(folder, WHOLE, section.pop("sha256"))
+    if not (folder / "tokenizer.json").is_file():
+        raise ModelUnavailable(f"checkpoint {folder}: tokenizer.json is missing")
     # Checked against the shapes alone, before any memory is spent on a model.
     with torch.device("meta"):
         model = network.build(config, SdimConfig.from_dict(section),
@@ -129,12 +134,13 @@ def _load_adapter(folder: Path, settings: ModelSettings, dtype: torch.dtype) -> 
     return model
 
 
-def _load_stock(source: str, settings: ModelSettings, dtype: torch.dtype) -> SdimModel:
+def _load_stock(source: str, settings: ModelSettings, dtype: torch.dtype, found: str
+                ) -> SdimModel:
     if not settings.allow_untrained:
         raise ModelUnavailable(
-            f"checkpoint {source}: a stock Qwen2.5-VL has no trained SDIM parts, so its depths "
-            "would mean nothing; train them with `sdim train`, use the embedded checkpoint "
-            "(empty name), or set model.allow_untrained to time it")
+            f"checkpoint {source}: {found}a stock Qwen2.5-VL has no trained SDIM parts, so its "
+            "depths would mean nothing; name a folder that `sdim train` wrote, use the embedded "
+            "checkpoint (empty name), or set model.allow_untrained to time it")
     try:
         return network.load_stock(source, local_only=not settings.allow_download, dtype=dtype,
                                   config=SdimConfig())
@@ -170,7 +176,8 @@ def _check(path: Path, weights: Mapping[str, torch.Tensor],
             raise ModelUnavailable(
                 f"checkpoint {path}: {name} has shape {tuple(value.shape)}, expected "
                 f"{tuple(expected[name].shape)}; it is for another network")
-        if not value.is_floating_point():
+        # Counters of batch normalisation are integers, and floats after a cast of the model.
+        if expected[name].is_floating_point() and not value.is_floating_point():
             raise ModelUnavailable(
                 f"checkpoint {path}: {name} is of type {value.dtype}, expected floats")
 
@@ -181,15 +188,15 @@ def sdim_state(model: SdimModel) -> dict[str, torch.Tensor]:
 
 
 def save(model: SdimModel, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write a whole model; a kill at any moment leaves the old folder's files or the new.
+    """Write a whole model, each file at once.
 
-    ``config.json`` names the checksum of the weights and is replaced last: a mixture of old and
-    new files is recognised by it and refused.
+    ``config.json`` names the checksum of the weights and is replaced last: should a kill leave
+    new weights beside an old configuration, the mixture is recognised by it and refused.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {n: v.detach().to("cpu", dtype).contiguous() for n, v in model.state_dict().items()}
     write_tensors(folder / WHOLE, state)
-    model.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    write_text(folder / "tokenizer.json", model.tokenizer.backend_tokenizer.to_str())
     config = model.qwen.config.to_dict()
     config["sdim"] = {**model.config.to_dict(), "sha256": _sha256(folder / WHOLE)}
     write_text(folder / "config.json", json.dumps(config, indent=1, default=str) + "\n")
@@ -218,12 +225,6 @@ def write_text(path: Path, text: str) -> None:
             "w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         file.write(text)
     os.replace(file.name, path)
-
-
-def header(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes in a safetensors file, without reading the tensors."""
-    with safe_open(path, "pt") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
 
 
 def _sha256(path: Path) -> str:

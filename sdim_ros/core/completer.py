@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -49,6 +49,7 @@ class Completer:
 
     def __init__(self, settings: Settings, model: SdimModel | None = None) -> None:
         self.settings = settings
+        self._beat: Callable[[], None] = _nothing
         self.model = checkpoint.load(settings.model) if model is None else model
 
     @property
@@ -59,24 +60,32 @@ class Completer:
         kind = str(self.model.dtype).removeprefix("torch.")
         return f"{name}, {millions:.1f} M parameters, {self.model.device}, {kind}"
 
+    @property
+    def readout(self) -> str:
+        """How digits become a number; the preset of the paper is greedy."""
+        settings = self.settings.queries
+        return "greedy" if settings.preset == "paper" else settings.readout
+
     def reconfigure(self, settings: Settings) -> None:
         """Use other settings from the next frame on; those of the model stay as loaded."""
         self.settings = settings
 
     @torch.inference_mode()
-    def complete(self, frame: Frame, *, blind: bool = False) -> DenseDepth:
+    def complete(self, frame: Frame, *, blind: bool = False,
+                 beat: Callable[[], None] | None = None) -> DenseDepth:
         """Dense depth of one frame. Measured pixels that were kept come out bit-exact.
 
         Args:
             frame: image and sparse depth.
             blind: show the model a grey image; all else, the fills as well, stays equal.
+            beat: called between passes, as a sign of life; what it raises ends the frame.
 
         Raises:
             BadInput: ``no_points`` when nothing is measured and the settings say skip,
                 ``too_large`` for an image over ``input.max_pixels``.
             ModelFailed: when the model's answers are not finite, or memory ran out.
         """
-        watch = _Stopwatch()
+        watch, self._beat = _Stopwatch(), beat or _nothing
         with watch.stage("prepare"):
             sparse, cleaned = self._clean(frame)
             seen = np.full_like(frame.image, GREY) if blind else frame.image
@@ -140,19 +149,22 @@ class Completer:
                 prefix = self.model.encode(self.model.prepare([image], [sparse]))
             with watch.stage("query_passes"):
                 return self._read(prefix, sparse, rows, cols, hints)
-        except torch.OutOfMemoryError as problem:
+        except RuntimeError as problem:
+            # On a GPU an OutOfMemoryError; on a CPU only the words of the allocator tell.
+            if "memory" not in str(problem):
+                raise
             raise ModelFailed(
                 f"out of memory for {len(rows)} queries in tiles of "
                 f"{self.settings.queries.tile}: lower queries.tile or queries.budget") from problem
 
     def _read(self, prefix: Prefix, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
               hints: Mapping[str, np.ndarray]) -> Answers:
-        settings, number = self.settings.queries, self.model.config.number
-        readout = "greedy" if settings.preset == "paper" else settings.readout
+        number, beat = self.model.config.number, self._beat
         unit = float(prefix.unit[0])
         depth, spread = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
         for at, suffix in self._suffixes(prefix, sparse, rows, cols, hints, unit):
-            path = engine.decode(self.model, prefix, suffix, readout)
+            beat()
+            path = engine.decode(self.model, prefix, suffix, self.readout)
             if not np.isfinite(path.probabilities).all():
                 raise ModelFailed("the model's probabilities are not finite; check the checkpoint")
             # A number of only zeros is no depth: the smallest one instead.
@@ -169,9 +181,7 @@ class Completer:
         if self.model.config.addressing == "text":
             h, w = prefix.pixels.shape[2:]
             ys, xs = rows * h // sparse.shape[0], cols * w // sparse.shape[1]
-            for group, suffix in engine.text_suffixes(self.model, xs, ys, np.zeros(len(rows))):
-                for start in range(0, len(group), tile):
-                    yield group[start:start + tile], suffix[start:start + tile]
+            yield from engine.text_suffixes(self.model, xs, ys, np.zeros(len(rows)), tile)
             return
         if len(rows) == 0:
             return
@@ -212,13 +222,17 @@ class Completer:
     def _out_of_range(self, sparse: np.ndarray) -> int:
         """Measured depths that the checkpoint's numbers cannot spell."""
         known = sparse[sparse > 0]
-        covered = self.model.config.number.covers(known / self.model.unit_of(sparse))
+        covered = self.model.config.number.covers(known / self.model.config.unit_of(sparse))
         return int((~covered).sum())
 
 
 def with_random_weights(completer: Completer, seed: int = 0) -> Completer:
     """The same architecture and settings with random weights: what no training would give."""
     return Completer(completer.settings, random_twin(completer.model, seed))
+
+
+def _nothing() -> None:
+    """The beat of a frame that nobody watches."""
 
 
 def _at(values: Mapping[str, np.ndarray], at: object) -> dict[str, np.ndarray]:
@@ -230,6 +244,8 @@ def _checked(dense: DenseDepth) -> DenseDepth:
     """Refuse a map that is mostly unusable; mask the rest."""
     bad = ~np.isfinite(dense.depth) | (dense.depth <= 0)
     if bad.mean() > 0.5 and dense.stats.points:
-        raise ModelFailed(f"{100 * bad.mean():.0f} % of the depths are not usable numbers")
+        raise ModelFailed(
+            f"{100 * bad.mean():.0f} % of the depths are not usable numbers, expected at most "
+            "50 %; check the checkpoint")
     dense.depth[bad], dense.confidence[bad] = np.nan, 0.0
     return dense

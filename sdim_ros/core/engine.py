@@ -32,10 +32,10 @@ class DigitPath:
     probabilities: np.ndarray
 
 
-def positions_after(prefix: Prefix, start: int, length: int) -> Tensor:
-    """(3, length) positions of tokens that follow the prefix and ``start`` own tokens."""
-    first = prefix.position + start
-    return torch.arange(first, first + length, dtype=torch.float32).expand(3, -1)
+def following(positions: Tensor, length: int) -> Tensor:
+    """(3, length) float32 positions of text after (3, L) others: one count in all three rows."""
+    steps = torch.arange(1, length + 1, dtype=torch.float32, device=positions.device)
+    return positions.max() + steps.expand(3, -1)
 
 
 def decode(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str) -> DigitPath:
@@ -45,18 +45,18 @@ def decode(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str) -> Di
         suffix: (N, S, C), what each query adds to the prefix (one image).
         readout: ``median`` or ``greedy``.
     """
-    positions = positions_after(prefix, 0, suffix.shape[1]).to(model.device)
-    return decode_digits(model, prefix, suffix, positions, suffix.shape[1], prefix.cache, readout)
+    positions = following(prefix.positions, suffix.shape[1])
+    return decode_digits(model, suffix, positions, prefix.cache, readout)
 
 
-def decode_digits(model: SdimModel, prefix: Prefix, embeds: Tensor, positions: Tensor,
-                  start: int, shared: PrefixCache | None, readout: str) -> DigitPath:
+def decode_digits(model: SdimModel, embeds: Tensor, positions: Tensor,
+                  shared: PrefixCache | None, readout: str) -> DigitPath:
     """Read digit after digit, each fed back before the next.
 
     Args:
         embeds: (N, L, C) at (3, L) positions, the first tokens of every sequence.
-        start: how many of them stand behind the prefix.
         shared: keys and values of the prefix; None = the sequences hold the prefix themselves.
+        readout: ``median`` or ``greedy``.
     """
     own, target = OwnCache(), embeds.new_full((len(embeds),), 0.5, dtype=torch.float64)
     digits, probabilities = [], []
@@ -66,9 +66,13 @@ def decode_digits(model: SdimModel, prefix: Prefix, embeds: Tensor, positions: T
         digit, target = _choose(p, target, readout)
         digits.append(digit)
         probabilities.append(p)
-        embeds = model.embed(fed_back(model, slot, digit))
-        positions = positions_after(prefix, start, embeds.shape[1]).to(model.device)
-        start += embeds.shape[1]
+        fed = fed_back(model, slot, digit)
+        if shared is None and fed.shape[1] > 1:
+            # The plain attention masks right for one new token at a time only.
+            positions = following(positions, 1)
+            model.language(model.embed(fed[:, :1]), positions, own)
+            fed = fed[:, 1:]
+        embeds, positions = model.embed(fed), following(positions, fed.shape[1])
     return DigitPath(torch.stack(digits, 1).cpu().numpy(),
                      torch.stack(probabilities, 1).cpu().numpy())
 
@@ -112,18 +116,19 @@ def teacher_forced(model: SdimModel, prefix: Prefix, suffix: Tensor, digits: Ten
         fed.append(fed_back(model, slot, digits[..., slot].flatten()))
         reads.append(reads[-1] + fed[-1].shape[1])
     embeds = torch.cat([suffix.flatten(0, 1), model.embed(torch.cat(fed, dim=1))], dim=1)
-    positions = positions_after(prefix, 0, embeds.shape[1]).to(model.device)
+    positions = following(prefix.positions, embeds.shape[1])
     hidden = model.language(embeds, positions, OwnCache(), prefix.cache)
     return model.digit_logits(hidden[:, reads]).view(b, k, number.digits, 10)
 
 
-def text_suffixes(model: SdimModel, xs: np.ndarray, ys: np.ndarray,
-                  values: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """The literal prompts, in groups of equal length so that nothing is padded.
+def text_suffixes(model: SdimModel, xs: np.ndarray, ys: np.ndarray, values: np.ndarray,
+                  tile: int) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """The literal prompts, in tiles of equal length so that nothing is padded.
 
     Args:
         xs, ys: (N,) int, pixels of the image that the model sees.
         values: (N,) measured depths in the number's unit, 0 = missing.
+        tile: prompts embedded at a time, at most.
 
     Yields:
         indices (n,) into the input, and embeddings (n, S, C).
@@ -134,7 +139,9 @@ def text_suffixes(model: SdimModel, xs: np.ndarray, ys: np.ndarray,
     lengths = np.array([len(i) for i in ids])
     for length in np.unique(lengths):
         group = np.flatnonzero(lengths == length)
-        yield group, model.embed(torch.tensor([ids[i] for i in group]))
+        for start in range(0, len(group), tile):
+            part = group[start:start + tile]
+            yield part, model.embed(torch.tensor([ids[i] for i in part]))
 
 
 def interval(path: DigitPath, number: NumberFormat, mass: float = 0.8) -> np.ndarray:

@@ -130,32 +130,26 @@ def spread_values(
 
 
 def nearest_points(
-    sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray, k: int, exclude_self: bool = False,
+    sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray, k: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k measured pixels nearest to each pixel asked, nearest first.
 
     Args:
         rows, cols: (Q,) int.
-        exclude_self: leave out the pixel itself where it is measured.
 
     Returns:
         Rows and columns of the measured pixels, each (Q, k) int64. Where fewer than k exist the
         farthest repeats.
 
     Raises:
-        ValueError: nothing is measured (besides the pixel itself).
+        ValueError: nothing is measured.
     """
-    points, asked = np.argwhere(sparse > 0), np.stack([rows, cols], axis=1)
-    alone = exclude_self and len(points) == 1 and (asked == points).all(axis=1).any()
-    if len(points) == 0 or alone:
-        raise ValueError("nothing measured besides the pixel asked: expected at least one point")
-    found = min(k + 1, len(points))
-    _, index = cKDTree(points).query(asked, k=np.arange(1, found + 1))
-    index = np.pad(index, ((0, 0), (0, k + 1 - found)), mode="edge")
-    if exclude_self:
-        itself = (points[index[:, 0]] == asked).all(axis=1)
-        index[itself] = np.roll(index[itself], -1, axis=1)
-    nearby = points[index[:, :k]]
+    points = np.argwhere(sparse > 0)
+    if len(points) == 0:
+        raise ValueError("nothing measured: expected at least one point")
+    found = min(k, len(points))
+    _, index = cKDTree(points).query(np.stack([rows, cols], axis=1), k=np.arange(1, found + 1))
+    nearby = points[np.pad(index, ((0, 0), (0, k - found)), mode="edge")]
     return nearby[..., 0], nearby[..., 1]
 
 

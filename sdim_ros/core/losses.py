@@ -8,14 +8,18 @@ from torch.nn import functional
 
 from sdim_ros.core.prompts import NumberFormat
 
+# In the number's unit: metres, or medians of the frame.
+SMALLEST_DIVISOR = 0.3
+
 
 def text_loss(logits: Tensor, digits: Tensor, number: NumberFormat, metric_weight: float,
               slot_weights: tuple[float, ...] | None = None) -> Tensor:
-    """Cross-entropy on the number, plus the L1 in metres through text.
+    """Cross-entropy on the number, plus its relative L1 error through text.
 
-    The second term is ``sum_k place_k * E|d_k - d*_k|`` over the value: an upper bound of the
-    relative L1 error of the expected number in which digits cannot cancel each other. (The L1
-    of the expected number itself trains digits that cancel and read as nonsense.)
+    The second term is ``sum_k place_k * E|d_k - d*_k|`` over the value: no less than the L1
+    error of the expected number, and digits cannot cancel each other in it. (The L1 of the
+    expected number itself trains digits that cancel and read as nonsense.) Values under
+    ``SMALLEST_DIVISOR`` count as that large, so that near points do not outweigh all others.
 
     Args:
         logits: (..., D, 10).
@@ -34,6 +38,6 @@ def text_loss(logits: Tensor, digits: Tensor, number: NumberFormat, metric_weigh
         steps = (torch.arange(10, device=logits.device) - digits.unsqueeze(-1)).abs()
         place = logits.new_tensor(number.place_values)
         error = ((logits.softmax(-1) * steps).sum(-1) * place).sum(-1)
-        value = (digits * place).sum(-1).clamp(min=number.resolution)
-        loss = loss + metric_weight * error / torch.maximum(value, value.new_tensor(0.3))
+        value = (digits * place).sum(-1)
+        loss = loss + metric_weight * error / value.clamp(min=SMALLEST_DIVISOR)
     return loss.mean()

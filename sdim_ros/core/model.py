@@ -65,6 +65,13 @@ class SdimConfig:
     neighbours: int = 4
     hints: tuple[str, ...] = ("linear", "edge_aware")
 
+    def unit_of(self, sparse: np.ndarray) -> float:
+        """Metres of one unit of the number format in a frame; (H, W) metres, 0 = unknown."""
+        if self.number.unit == "metres":
+            return 1.0
+        known = sparse[sparse > 0]
+        return float(np.median(known)) if known.size else TYPICAL_DEPTH_M
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SdimConfig:
         """The reverse of ``dataclasses.asdict``; raises TypeError on unknown keys."""
@@ -98,14 +105,14 @@ class Prefix:
 
     Attributes:
         cache: keys and values of image and fixed text.
-        position: first free position after it.
+        positions: (3, P) float32, of its tokens.
         visual: (B, C, gh, gw), the image tokens in their grid.
         pixels: (B, f, h, w), the fusion's feature of each pixel of the resized image.
         unit: (B,) metres of one unit.
     """
 
     cache: PrefixCache
-    position: int
+    positions: Tensor
     visual: Tensor
     pixels: Tensor
     unit: np.ndarray
@@ -161,7 +168,7 @@ class SdimModel(nn.Module):
         for image, sparse in zip(images, sparses, strict=True):
             small = Image.fromarray(image).resize((w, h), Image.Resampling.BICUBIC)
             pictures.append((np.asarray(small, np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD)
-            units.append(self.unit_of(sparse))
+            units.append(self.config.unit_of(sparse))
             # Points are scattered, never interpolated: a resized map would invent depths.
             points = scatter_resize(sparse, (h, w))
             known = points > 0
@@ -171,15 +178,16 @@ class SdimModel(nn.Module):
         return ModelInput(image.to(self.device), torch.from_numpy(np.stack(depths)).to(
             self.device), np.array(units))
 
-    def unit_of(self, sparse: np.ndarray) -> float:
-        """Metres of one unit of the number format in this frame."""
-        if self.config.number.unit == "metres":
-            return 1.0
-        known = sparse[sparse > 0]
-        return float(np.median(known)) if known.size else TYPICAL_DEPTH_M
-
     def encode(self, inputs: ModelInput) -> Prefix:
         """Vision pass and language pass over what all pixels share; keeps the graph."""
+        visual, pixels = self.see(inputs)
+        embeds, positions = self.shared_tokens(visual)
+        cache = PrefixCache()
+        self.language(embeds, positions, cache)
+        return Prefix(cache, positions, visual, pixels, inputs.unit)
+
+    def see(self, inputs: ModelInput) -> tuple[Tensor, Tensor]:
+        """The vision pass alone: image tokens in their grid and pixel features, as in Prefix."""
         vision = self.qwen.config.vision_config
         merge = vision.spatial_merge_size
         fused, pixels = self.fusion(inputs.image.to(self.dtype), inputs.depth.to(self.dtype))
@@ -190,15 +198,17 @@ class SdimModel(nn.Module):
         grid = torch.tensor([[1, gh, gw]] * b, device=self.device)
         tokens = self.qwen.model.visual(patches, grid_thw=grid).pooler_output
         tokens = tokens.view(b, (gh // merge) * (gw // merge), -1)
+        return tokens.transpose(1, 2).reshape(b, -1, gh // merge, gw // merge), pixels
 
+    def shared_tokens(self, visual: Tensor) -> tuple[Tensor, Tensor]:
+        """Text, image, text: the prefix as embeddings (B, P, C) at positions (3, P)."""
         before, after = self.vocabulary.prefix()
-        embeds = torch.cat([self.embed(before).expand(b, -1, -1), tokens,
-                            self.embed(after).expand(b, -1, -1)], dim=1)
-        positions = prefix_positions(len(before), gh // merge, gw // merge, len(after))
-        cache = PrefixCache()
-        self.language(embeds, positions.to(self.device), cache)
-        visual = tokens.transpose(1, 2).reshape(b, -1, gh // merge, gw // merge)
-        return Prefix(cache, int(positions.max()) + 1, visual, pixels, inputs.unit)
+        b, _, rows, columns = visual.shape
+        embeds = torch.cat([
+            self.embed(before).expand(b, -1, -1), visual.flatten(2).transpose(1, 2),
+            self.embed(after).expand(b, -1, -1)], dim=1)
+        positions = prefix_positions(len(before), rows, columns, len(after))
+        return embeds, positions.to(self.device)
 
     def language(self, embeds: Tensor, positions: Tensor, cache: Any,
                  prefix: PrefixCache | None = None) -> Tensor:

@@ -58,6 +58,11 @@ class PixelQueries:
             f.name: getattr(self, f.name) if f.name in whole
             else getattr(self, f.name)[:, start:stop] for f in fields(self)})
 
+    def image(self, index: int) -> PixelQueries:
+        """The queries of one image, as B = 1."""
+        return PixelQueries(**{
+            f.name: getattr(self, f.name)[index:index + 1] for f in fields(self)})
+
     def to(self, device: torch.device) -> PixelQueries:
         return PixelQueries(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 

@@ -26,6 +26,7 @@ PIXEL = "The current pixel is at x {x}, y {y}. "
 MASK_0 = "The mask value is 0, predict the distance. "
 MASK_1 = "The mask value is 1, the measured distance is {value} meters, preserve it. "
 ANSWER = "The pixel is "
+# Never asked for: the number is all that is decoded. It stands in the tiny vocabulary.
 ANSWER_END = " meters away from the camera."
 
 DIGITS = "0123456789"

@@ -29,7 +29,8 @@ def pixels_to_ask(sparse: np.ndarray, settings: QuerySettings) -> tuple[np.ndarr
     budget = settings.budget or BUDGETS.get(settings.preset, missing.sum())
     if budget >= missing.sum():
         return np.nonzero(missing)
-    step = max(1.0, math.sqrt(missing.size / budget))
+    # As if all that is missing lay side by side; made coarser until it keeps the budget.
+    step = max(1.0, math.sqrt(missing.sum() / budget))
     while True:
         rows, cols = (_centred(n, step) for n in sparse.shape)
         grid = np.zeros_like(missing)

@@ -13,21 +13,43 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
+from sdim_ros.core.types import SdimError
+
 Job = TypeVar("Job")
 State = Literal["stopped", "idle", "busy", "hung", "dead", "exhausted"]
 
 MINUTE_S = 60.0
 
 
-@dataclass
+class Abandoned(SdimError):
+    """The thread was given up as hung, or stopped: nobody waits for this job any more."""
+
+
 class Ticket:
-    """The right of one thread to publish what it computed.
+    """The right of one thread to go on, and to publish what it computed.
 
     A thread that hangs cannot be killed, only abandoned. It may wake up much later, and must then
-    keep its result to itself: ask ``is_current`` right before publishing.
+    keep its result to itself: ask ``is_current`` right before publishing. Call ``beat`` between
+    the steps of a long job: it keeps the watchdog calm, and ends the job of an abandoned thread.
+
+    Args:
+        clock: seconds that never go back.
     """
 
-    is_current: bool = True
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.is_current = True
+        self.last_beat_s = clock()
+        self._clock = clock
+
+    def beat(self) -> None:
+        """Give a sign of life.
+
+        Raises:
+            Abandoned: when the ticket is no longer current; let it pass, and the thread ends.
+        """
+        if not self.is_current:
+            raise Abandoned("this thread was abandoned or stopped; its job is lost already")
+        self.last_beat_s = self._clock()
 
 
 @dataclass(slots=True)
@@ -60,7 +82,8 @@ class Worker(Generic[Job]):
         handle: does the work; what it raises loses this one job.
         on_error: told of each lost job and why; must not raise. Runs on the worker thread, or
             inside ``check`` for a hung job, which is reported as a ``TimeoutError``.
-        watchdog_s: a job that takes longer than this many seconds means that the thread hangs.
+        watchdog_s: a job without a ``beat`` for more than this many seconds means that the thread
+            hangs.
         max_restarts_per_minute: when more would be needed, or when more threads than this still
             hang, the worker is exhausted; 0 = never restart.
         clock: seconds that never go back.
@@ -88,11 +111,11 @@ class Worker(Generic[Job]):
         self._waiting: Job | None = None
         self._in_hand: Job | None = None
         self._thread: threading.Thread | None = None
-        self._ticket = Ticket(is_current=False)
+        self._ticket = Ticket(clock)
+        self._ticket.is_current = False
         self._abandoned: list[threading.Thread] = []
         self._restart_times: deque[float] = deque()
         self._exhausted = False
-        self._heartbeat = clock()
         self._counters = Counters()
 
     def start(self) -> None:
@@ -146,7 +169,7 @@ class Worker(Generic[Job]):
         """
         lost: Job | None = None
         with self._changed:
-            state = self._state()
+            state, silent_s = self._state(), self._silent_s()
             if state not in ("dead", "hung"):
                 return state
             if state == "hung":
@@ -161,7 +184,9 @@ class Worker(Generic[Job]):
                 self._exhausted = True
                 state = "exhausted"
         if lost is not None:
-            self._on_error(lost, TimeoutError(f"no result within {self.watchdog_s} s"))
+            self._on_error(lost, TimeoutError(
+                f"no sign of life for {silent_s:.1f} s: expected one at least every "
+                f"{self.watchdog_s:g} s"))
         return state
 
     @property
@@ -172,9 +197,9 @@ class Worker(Generic[Job]):
 
     @property
     def heartbeat_age_s(self) -> float:
-        """Seconds since the thread last took or finished a job, or was started."""
+        """Seconds since the thread was started, took or finished a job, or a job gave a beat."""
         with self._changed:
-            return self._clock() - self._heartbeat
+            return self._silent_s()
 
     @property
     def counters(self) -> Counters:
@@ -193,7 +218,10 @@ class Worker(Generic[Job]):
             return "dead"
         if self._in_hand is None:
             return "idle"
-        return "hung" if self._clock() - self._heartbeat > self.watchdog_s else "busy"
+        return "hung" if self._silent_s() > self.watchdog_s else "busy"
+
+    def _silent_s(self) -> float:
+        return self._clock() - self._ticket.last_beat_s
 
     def _may_restart(self) -> bool:
         """Whether the last minute and the threads that still hang leave room for one more."""
@@ -205,8 +233,7 @@ class Worker(Generic[Job]):
         return len(self._restart_times) < limit and hanging <= limit
 
     def _start_thread(self) -> None:
-        self._ticket = Ticket()
-        self._heartbeat = self._clock()
+        self._ticket = Ticket(self._clock)
         self._thread = threading.Thread(
             target=self._serve, args=(self._ticket,), name=self._name, daemon=True)
         self._thread.start()
@@ -242,7 +269,7 @@ class Worker(Generic[Job]):
             if not ticket.is_current:
                 return None
             self._in_hand, self._waiting = self._waiting, None
-            self._heartbeat = self._clock()
+            ticket.beat()
             return self._in_hand
 
     def _finish(self, ticket: Ticket, *, failed: bool) -> bool:
@@ -251,7 +278,7 @@ class Worker(Generic[Job]):
             if not ticket.is_current:
                 return False
             self._in_hand = None
-            self._heartbeat = self._clock()
+            ticket.beat()
             self._counters.failed += failed
             self._counters.done += not failed
             return True

@@ -16,10 +16,9 @@ from rich.table import Table
 from torch import Tensor
 
 from sdim_ros.core import engine, queries
-from sdim_ros.core.attention import OwnCache
 from sdim_ros.core.completer import Completer
-from sdim_ros.core.model import Prefix, SdimModel, prefix_positions
-from sdim_ros.core.types import Frame
+from sdim_ros.core.model import SdimModel
+from sdim_ros.core.types import BadSetting, Frame
 from sdim_ros.tools import datasets, report
 from sdim_ros.tools.complete import (
     add_model_arguments,
@@ -41,13 +40,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure on Motorcycle with 500 points, print a table and write the report."""
-    completer = load_completer(settings_from(args))
-    folder = make_folder(args.out)
     sample = datasets.motorcycle()
     frame = Frame(sample.image, sample_points(sample.truth, "500", 0), sample.camera)
+    missing = int((frame.sparse == 0).sum())
+    if not 1 <= args.naive <= args.queries <= missing or args.rounds < 1:
+        raise BadSetting(
+            f"--naive {args.naive} --queries {args.queries} --rounds {args.rounds}: expected "
+            f"1 <= naive <= queries <= {missing}, and at least one round")
+    completer = load_completer(settings_from(args))
+    if completer.model.config.addressing != "point":
+        raise BadSetting("this checkpoint names pixels by text; the benchmark times point tokens")
+    folder = make_folder(args.out)
     figures = measure(completer, frame, args.queries, args.naive, args.rounds)
-    header = report.environment(args.command_line, args.checkpoint or "embedded",
-                                completer.description)
+    header = report.environment(
+        args.command_line, completer.settings.model.checkpoint or "embedded",
+        completer.description)
     report.write_json(Path(folder) / "report.json", {**header, "bench": figures})
     Console().print(_table(figures, completer.description))
     return 0
@@ -69,20 +76,22 @@ def measure(completer: Completer, frame: Frame, many: int, few: int, rounds: int
     at = rng.choice(np.flatnonzero(frame.sparse == 0), many, replace=False)
     rows, cols = np.unravel_index(at, frame.sparse.shape)
     asked = queries.describe(model.config, frame.sparse, rows, cols,
-                             completer.hints(frame, rows, cols), model.unit_of(frame.sparse))
-    readout, tile = completer.settings.queries.readout, completer.settings.queries.tile
+                             completer.hints(frame, rows, cols), model.config.unit_of(frame.sparse))
+    readout, tile = completer.readout, completer.settings.queries.tile
 
     def by_engine() -> None:
-        prefix = _encode(model, frame)
+        prefix = model.encode(model.prepare([frame.image], [frame.sparse]))
         for start in range(0, many, tile):
             suffix = model.point_suffix(prefix, asked.part(start, start + tile))[0]
             engine.decode(model, prefix, suffix, readout)
 
     def one_by_one(shared_vision: bool) -> None:
-        prefix = _encode(model, frame) if shared_vision else None
+        inputs = model.prepare([frame.image], [frame.sparse])
+        seen = model.see(inputs)
         for i in range(few):
-            own = prefix or _encode(model, frame)
-            answer_alone(model, own, model.point_suffix(own, asked.part(i, i + 1))[0], readout)
+            visual, pixels = seen if shared_vision else model.see(inputs)
+            suffix = model.point(asked.part(i, i + 1), visual, pixels)[0]
+            answer_alone(model, visual, suffix, readout)
 
     seconds: dict[str, list[float]] = {"engine": [], "naive": [], "shared": [], "frame": []}
     stages: dict[str, list[float]] = {}
@@ -113,26 +122,18 @@ def measure(completer: Completer, frame: Frame, many: int, few: int, rounds: int
     }
 
 
-def _encode(model: SdimModel, frame: Frame) -> Prefix:
-    return model.encode(model.prepare([frame.image], [frame.sparse]))
-
-
-def answer_alone(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str
+def answer_alone(model: SdimModel, visual: Tensor, suffix: Tensor, readout: str
                  ) -> engine.DigitPath:
     """The reference: one query through the plain language model with an ordinary KV cache.
 
     Args:
-        prefix: only its image tokens are used; its keys and values are computed anew.
+        visual: (1, C, gh, gw), the image tokens.
         suffix: (1, S, C).
     """
-    before, after = model.vocabulary.prefix()
-    rows, columns = prefix.visual.shape[2:]
-    image = prefix.visual.flatten(2).transpose(1, 2)
-    embeds = torch.cat([model.embed(before), image, model.embed(after), suffix], dim=1)
-    positions = torch.cat([
-        prefix_positions(len(before), rows, columns, len(after)),
-        engine.positions_after(prefix, 0, suffix.shape[1])], dim=1).to(model.device)
-    return engine.decode_digits(model, prefix, embeds, positions, suffix.shape[1], None, readout)
+    embeds, positions = model.shared_tokens(visual)
+    positions = torch.cat([positions, engine.following(positions, suffix.shape[1])], dim=1)
+    return engine.decode_digits(
+        model, torch.cat([embeds, suffix], dim=1), positions, None, readout)
 
 
 def _tokens_per_query(model: SdimModel) -> int:

@@ -165,9 +165,7 @@ class Training:
             for i, unit in enumerate(batch.unit):
                 prefix = self.model.encode(
                     self.model.prepare(batch.images[i:i + 1], batch.sparses[i:i + 1]))
-                asked = type(batch.queries)(**{
-                    name: getattr(batch.queries, name)[i:i + 1]
-                    for name in batch.queries.__dataclass_fields__})
+                asked = batch.queries.image(i)
                 path = engine.decode(
                     self.model, prefix, self.model.point_suffix(prefix, asked)[0], "median")
                 guess = self.model.config.number.value(path.digits) * unit

@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from sdim_ros.core import fill, queries
-from sdim_ros.core.model import TYPICAL_DEPTH_M, SdimConfig
+from sdim_ros.core.model import SdimConfig
 from sdim_ros.core.point_token import PixelQueries
 from sdim_ros.tools.scene_cache import load_shard
 
@@ -72,10 +72,7 @@ def draw(image: np.ndarray, depth: np.ndarray, rng: np.random.Generator, data: d
     """One frame with new sparse points and ``pixels`` questions with their true depths."""
     image, depth = _augmented(image, depth, rng)
     sparse = _measured(depth, rng, data)
-    known = sparse[sparse > 0]
-    unit = 1.0
-    if config.number.unit == "median":
-        unit = float(np.median(known)) if known.size else TYPICAL_DEPTH_M
+    unit = config.unit_of(sparse)
     told_count = round(pixels * data["mask_1"])
     askable = np.flatnonzero((sparse <= 0) & config.number.covers(depth / unit))
     tellable = np.flatnonzero(config.number.covers(sparse / unit))
