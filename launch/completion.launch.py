@@ -11,6 +11,8 @@ from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
+# Without a limit, parameters that cannot be used would end and start the node for ever.
+MOST_RESPAWNS = 5
 INPUTS = {
     "image": "image",
     "camera_info": "camera_info",
@@ -42,7 +44,8 @@ def generate_launch_description() -> LaunchDescription:
             description="Least severity that is logged."),
         DeclareLaunchArgument(
             "respawn", default_value="true", choices=["true", "false"],
-            description="Start the node again when it ends by itself."),
+            description="Start the node again when it ends by itself, at most "
+            f"{MOST_RESPAWNS} times."),
         *(DeclareLaunchArgument(name, default_value=topic, description=f"Input topic {topic}.")
           for name, topic in INPUTS.items()),
     ]
@@ -72,4 +75,5 @@ def _node(context) -> list[LifecycleNode]:
         namespace=LaunchConfiguration("namespace"), output="screen", parameters=parameters,
         remappings=[(topic, LaunchConfiguration(name)) for name, topic in INPUTS.items()],
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
-        respawn=LaunchConfiguration("respawn"), respawn_delay=2.0)]
+        respawn=LaunchConfiguration("respawn"), respawn_delay=2.0,
+        respawn_max_retries=MOST_RESPAWNS)]

@@ -45,8 +45,8 @@ RAISE, DIE, FAIL = (255, 0, 255), (255, 0, 254), (255, 0, 253)
 class FakeCompleter:
     """Nearest fill instead of a model; confidence 1 where measured, 0.5 elsewhere.
 
-    Refuses a checkpoint that does not exist. Waits ``FAKE_DELAY_S`` seconds in a frame and
-    ``FAKE_LOAD_S`` seconds at load (environment).
+    Refuses a checkpoint that does not exist. Environment: a frame is ``FAKE_STEPS`` steps (default
+    1) of ``FAKE_DELAY_S`` seconds, with a beat after each; loading takes ``FAKE_LOAD_S`` seconds.
     """
 
     description = "fake completer"
@@ -61,8 +61,11 @@ class FakeCompleter:
     def reconfigure(self, settings: Settings) -> None:
         self.settings = settings
 
-    def complete(self, frame: Frame) -> DenseDepth:
-        time.sleep(float(os.environ.get("FAKE_DELAY_S", 0)))
+    def complete(self, frame: Frame, *, beat: Callable[[], None] | None = None) -> DenseDepth:
+        for _ in range(int(os.environ.get("FAKE_STEPS", 1))):
+            time.sleep(float(os.environ.get("FAKE_DELAY_S", 0)))
+            if beat is not None:
+                beat()
         signal_pixel = tuple(int(v) for v in frame.image[0, 0])
         if signal_pixel == RAISE:
             raise RuntimeError("the fake was told to raise")

@@ -8,7 +8,8 @@ from test_fill import HEIGHT, WIDTH, box_in_front_of_a_wall, grey, plane, scatte
 
 from sdim_ros.core import fill
 from sdim_ros.core.blend import (
-    DEFAULT_WEIGHTS, Blend, apply_blend, fit_blend, hidden_folds, out_of_fold,
+    DEFAULT_TRUST, DEFAULT_WEIGHTS, Blend, apply_blend, fit_blend, hidden_folds,
+    out_of_fold,
 )
 from sdim_ros.core.types import Answers
 
@@ -123,7 +124,7 @@ def test_fills_are_chosen_by_mae_even_where_another_has_less_rmse() -> None:
 
 def test_too_few_points_leave_the_default_and_share_the_trust() -> None:
     fills, truth = predictions(9)
-    assert fit_blend(fills, truth, truth) == Blend(DEFAULT_WEIGHTS, 0.5)
+    assert fit_blend(fills, truth, truth) == Blend(DEFAULT_WEIGHTS, DEFAULT_TRUST)
     assert fit_blend(fills, truth, None) == Blend(DEFAULT_WEIGHTS, 0.0)
 
 
@@ -136,9 +137,15 @@ def test_a_small_gain_counts_only_on_many_points() -> None:
 
     assert choice(few, 0.08).weights["edge_aware"] < 0.7
     assert choice(many, 0.08).weights == {"edge_aware": 1.0}
-    assert choice(few, 0.09).trust == 0
+    assert choice(few, 0.09).trust == pytest.approx(DEFAULT_TRUST)
+    assert choice(few, 0.08).trust == pytest.approx(DEFAULT_TRUST, abs=0.1)
     assert choice(many, 0.08).trust == 1
-    assert choice(many, 0.0898).trust == 0
+
+
+def test_answers_that_are_plainly_wrong_get_no_trust_even_on_few_points() -> None:
+    fills, truth = predictions(20)
+    wrong = truth + np.float32(5)
+    assert fit_blend(fills, truth, wrong).trust == 0
 
 
 def test_the_model_gets_the_trust_that_it_earns() -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 from test_evaluate import FakeCompleter
 
+from sdim_ros.core.types import ModelFailed
 from sdim_ros.tools import cli, complete
 
 
@@ -55,25 +57,63 @@ def test_depths_beyond_16_bits_are_unknown_in_the_png_and_said_so(files, capsys)
     assert "farther than a PNG" in capsys.readouterr().out
 
 
-def test_a_frames_folder_completes_what_it_can_and_names_what_it_skips(files, capsys):
-    for kind in ("rgb", "sparse"):
+@pytest.fixture
+def folder(files):
+    """Frame b without a point, c without an image, d without sparse depth, e like a."""
+    for kind in ("rgb", "sparse", "gt"):
         (files / kind).mkdir()
-    for name in "ab":
-        (files / "rgb" / f"{name}.png").write_bytes((files / "room.png").read_bytes())
-    (files / "sparse" / "a.png").write_bytes((files / "sparse.png").read_bytes())
+    for name in "abcde":
+        for kind, source in (("rgb", "room"), ("sparse", "sparse"), ("gt", "sparse")):
+            (files / kind / f"{name}.png").write_bytes((files / f"{source}.png").read_bytes())
     cv2.imwrite(str(files / "sparse" / "b.png"), np.zeros((20, 30), np.uint16))
+    (files / "rgb" / "c.png").write_text("no image")
+    (files / "sparse" / "d.png").unlink()
     (files / "frames.json").write_text(json.dumps(
-        {"depth_scale": 1000, "frames": [{"name": "a"}, {"name": "b"}]}))
-    assert cli.main(["complete", "--data", str(files), "--out", str(files / "out")]) == 0
-    assert (files / "out" / "a_depth.npy").is_file()
-    assert not (files / "out" / "b_depth.npy").exists()
-    assert "b: skipped" in capsys.readouterr().out
+        {"depth_scale": 1000, "frames": [{"name": name} for name in "abcde"]}))
+    return files
+
+
+def run_folder(folder):
+    code = cli.main(["complete", "--data", str(folder), "--out", str(folder / "out")])
+    return code, {path.name[0] for path in (folder / "out").glob("*_depth.npy")}
+
+
+def test_a_frames_folder_completes_what_it_can_and_names_what_it_skips(folder, capsys):
+    assert run_folder(folder) == (0, {"a", "e"})
+    skipped = json.loads((folder / "out" / "report.json").read_text())["skipped"]
+    error = capsys.readouterr().err
+    for name, reason in (("b", "without a point"), ("c", "not an image"), ("d", "is missing")):
+        assert reason in skipped[name]
+        assert f"{name}: skipped, {skipped[name]}" in error
+    assert list(skipped) == ["b", "c", "d"]
+
+
+def test_a_folder_with_no_frame_that_works_ends_with_code_2_and_a_report(
+        folder, monkeypatch, capsys):
+    class Fails(FakeCompleter):
+        def complete(self, frame, **_):
+            raise ModelFailed("out of memory")
+
+    monkeypatch.setattr(complete, "load_completer", Fails)
+    assert run_folder(folder) == (2, set())
+    report = json.loads((folder / "out" / "report.json").read_text())
+    assert len(report["skipped"]) == 5 and report["skipped"]["a"] == "out of memory"
+    assert "none of 5 frames could be completed" in capsys.readouterr().err
+
+
+def test_ground_truth_is_never_the_input(folder, capsys):
+    shutil.rmtree(folder / "sparse")
+    assert run_folder(folder) == (2, set())
+    error = capsys.readouterr().err
+    assert "sparse is missing" in error and "sdim evaluate --data" in error
+    assert "--points" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("sparse, flags, expected", [
     ("missing.png", [], "missing.png does not exist"),
     ("room.png", [], "16 bits"),
     ("sparse.png", ["--depth-scale", "0"], "--depth-scale"),
+    ("sparse.png", ["--set", "fill.trust=["], "--set fill.trust=["),
     ("sparse.png", ["--data", "folder"], "either --image with --sparse, or --data"),
 ])
 def test_wrong_input_ends_with_one_line_and_code_2(files, capsys, sparse, flags, expected):
@@ -86,6 +126,12 @@ def test_image_and_depth_of_different_size_are_refused(files, capsys):
     np.save(files / "small.npy", np.ones((5, 5), np.float32))
     assert run(files, "small.npy") == 2
     assert "(5, 5)" in capsys.readouterr().err
+
+
+def test_an_image_alone_keeps_its_own_error(files, capsys):
+    np.save(files / "empty.npy", np.zeros((20, 30), np.float32))
+    assert run(files, "empty.npy") == 2
+    assert capsys.readouterr().err == "sdim complete: sparse depth without a point\n"
 
 
 def test_the_embedded_model_fills_every_pixel_and_keeps_the_measured_ones(tmp_path):

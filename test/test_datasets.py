@@ -9,7 +9,7 @@ import pytest
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools import sampling
 from sdim_ros.tools.datasets import (
-    FramesFolder, motorcycle_stereo, open_dataset, read_depth, write_depth_png,
+    FramesFolder, frame_names, motorcycle_stereo, open_dataset, read_depth, write_depth_png,
 )
 
 CAMERA = {"fx": 20.0, "fy": 20.0, "cx": 8.0, "cy": 6.0, "width": 16, "height": 12}
@@ -52,6 +52,12 @@ def test_points_come_from_sparse_and_the_reference_from_gt(folder):
     assert b.measured is b.truth and b.reference is b.truth
 
 
+def test_names_are_known_without_reading_the_frames(folder):
+    (folder / "rgb" / "a.png").unlink()
+    assert frame_names(FramesFolder(folder)) == ["a", "b"]
+    assert frame_names([FramesFolder(folder)[1]]) == ["b"]
+
+
 def test_each_frame_can_be_read_by_slice_of_every_second(folder):
     assert [sample.name for sample in FramesFolder(folder)[::2]] == ["a"]
 
@@ -67,6 +73,8 @@ def test_each_frame_can_be_read_by_slice_of_every_second(folder):
     (lambda f: cv2.imwrite(str(f / "gt" / "a.png"), np.zeros((6, 8), np.uint16)), "8x6"),
     (lambda f: write_index(f, depth_scale=1, frames=[{"name": "a", "camera": {"fx": 1}}]),
      "camera of frame a"),
+    (lambda f: write_index(f, depth_scale=1, frames=[{"name": "a", "stamp": None}]),
+     "stamp of frame a is None"),
 ])
 def test_a_spoilt_folder_is_refused_with_the_file_and_what_was_expected(folder, spoil, expected):
     spoil(folder)

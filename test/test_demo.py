@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from test_evaluate import FakeCompleter
 
+from sdim_ros.core import completer
 from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.fill import nearest
 from sdim_ros.core.types import SdimError
-from sdim_ros.tools import datasets, demo, sampling
+from sdim_ros.tools import cli, datasets, demo, sampling
 from sdim_ros.tools.evaluate import FrameJudge
 
 pytest.importorskip("rclpy")
@@ -50,6 +51,16 @@ def test_the_published_depth_is_judged_as_sdim(recording, frame, scene):
     assert difference == 0
     assert result.errors["sdim"] == result.errors["nearest"]
     assert result.ms["sdim"] == np.median(recording.round_trip_ms)
+
+
+def test_a_missed_bar_is_said_and_is_no_failure(recording, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "load_completer", FakeCompleter)
+    monkeypatch.setattr(completer, "with_random_weights", lambda model: model)
+    monkeypatch.setattr(live, "play", lambda *_: recording)
+    assert cli.main(["demo", "--out", str(tmp_path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("the model leaves MAE as it is") == 1
+    assert said.count("best classical fill MISSED: MAE") == 2
 
 
 def test_the_bag_holds_inputs_and_outputs_with_matching_stamps(recording, tmp_path):

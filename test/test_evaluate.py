@@ -9,9 +9,9 @@ import pytest
 
 from sdim_ros.core import fill
 from sdim_ros.core.config import Settings
-from sdim_ros.core.types import Answers, BadInput, DenseDepth, Stats
+from sdim_ros.core.types import Answers, BadInput, DenseDepth, ModelFailed, Stats
 from sdim_ros.tools import cli, evaluate
-from sdim_ros.tools.datasets import Sample
+from sdim_ros.tools.datasets import Sample, open_dataset
 
 
 class FakeCompleter:
@@ -126,6 +126,30 @@ def test_the_report_has_the_published_fields(data, tmp_path, fake_model):
     assert list(report["skipped"]) == ["empty seed 0"]
 
 
+def test_an_unreadable_frame_and_a_failed_model_cost_only_their_own_results(
+        data, tmp_path, monkeypatch, capsys):
+    class FailsAtSeed1(FakeCompleter):
+        def complete(self, frame, **kwargs):
+            seen = frame.sparse.tobytes()
+            if seen == second_draw:
+                raise ModelFailed("the model's probabilities are not finite")
+            return super().complete(frame, **kwargs)
+
+    monkeypatch.setattr(evaluate, "load_completer", FailsAtSeed1)
+    (data / "rgb" / "b.png").write_text("no image")
+    sample = open_dataset(str(data), None)[0]
+    second_draw = evaluate.draw_input(sample, "50", None, 1).sparse.tobytes()
+    assert cli.main(["evaluate", "--data", str(data), "--points", "50", "--seeds", "0,1",
+                     "--methods", "sdim,linear", "--out", str(tmp_path / "out")]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [(frame["name"], frame["seed"]) for frame in report["frames"]] == [("a", 0)]
+    assert list(report["skipped"]) == [
+        "a seed 1", "b seed 0", "b seed 1", "empty seed 0", "empty seed 1"]
+    assert "not finite" in report["skipped"]["a seed 1"]
+    assert "b.png is not an image" in report["skipped"]["b seed 0"]
+    assert "first a seed 1" in capsys.readouterr().out
+
+
 def test_classical_fills_need_no_model(data, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "load_completer", lambda _: pytest.fail("model was loaded"))
     assert cli.main(["evaluate", "--data", str(data), "--points", "50", "--out",
@@ -139,6 +163,8 @@ def test_classical_fills_need_no_model(data, tmp_path, monkeypatch):
     (["--points", "lots"], "'lots'"),
     (["--set", "queries.budget=-1"], "queries.budget"),
     (["--set", "queries.budget"], "NAME=VALUE"),
+    (["--set", "fill.trust=["], "--set fill.trust=["),
+    (["--set", "fill.method=2020-99-99"], "not a value in YAML"),
     (["--preset", "slow"], "queries.preset"),
 ])
 def test_a_wrong_flag_ends_with_one_line_and_code_2(data, tmp_path, capsys, flags, expected):

@@ -10,9 +10,9 @@ launch_pytest = pytest.importorskip("launch_pytest", reason="launch_pytest is no
 pytest.importorskip("launch_ros", reason="launch_ros is not installed")
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-from launch import LaunchContext, LaunchDescription
+from launch import LaunchContext, LaunchDescription, LaunchService
 from launch.actions import (
-    IncludeLaunchDescription, RegisterEventHandler, SetEnvironmentVariable)
+    IncludeLaunchDescription, RegisterEventHandler, SetEnvironmentVariable, Shutdown)
 from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_pytest.actions import ReadyToTest
@@ -68,6 +68,26 @@ def test_arguments_reach_the_node_and_it_ends_with_0():
         assert peer.node.count_publishers("/front/depth/completed") == 1
     yield
     assert exit_codes == [0]
+
+
+@pytest.mark.skipif(not INSTALLED, reason="sdim_ros is not installed by colcon or pip")
+def test_unusable_parameters_are_tried_six_times_and_not_for_ever(tmp_path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("/**:\n  ros__parameters:\n    queries: {budget: -1}\n")
+    codes: list[int] = []
+
+    def ended(event, context):
+        codes.append(event.returncode)
+        return Shutdown() if len(codes) > 6 else None
+
+    service = LaunchService()
+    service.include_launch_description(LaunchDescription([
+        RegisterEventHandler(OnProcessExit(on_exit=ended)),
+        IncludeLaunchDescription(
+            PythonLaunchDescriptionSource(str(FILE)),
+            launch_arguments={"params_file": str(bad)}.items())]))
+    service.run()  # until nothing is left to do
+    assert codes == [2] * 6
 
 
 def test_every_argument_is_described():

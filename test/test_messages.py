@@ -13,7 +13,7 @@ pytest.importorskip("rclpy")
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from sdim_ros.core.types import BadInput
+from sdim_ros.core.types import BadInput, Camera
 from sdim_ros.ros import compat, messages
 
 LIMIT = 1_000_000
@@ -196,6 +196,22 @@ def test_unusable_camera_info_is_refused(changes, reason, words):
     with pytest.raises(BadInput, match=words) as caught:
         messages.read_camera(make_info(**changes), 3, 2)
     assert caught.value.reason == reason
+
+
+def test_a_camera_survives_the_way_there_and_back():
+    camera = Camera(fx=10.0, fy=11.0, cx=1.25, cy=0.5, width=3, height=2)
+    info = messages.camera_message(camera, Header(frame_id="camera"))
+    assert info.header.frame_id == "camera" and not any(info.d)
+    assert messages.read_camera(info, 3, 2) == camera
+    info.p[:] = 0
+    assert messages.read_camera(info, 3, 2) == camera
+
+
+@pytest.mark.parametrize("image", [RGB, RGB[:, ::-1]])
+def test_colour_messages_survive_the_way_there_and_back(image):
+    message = messages.colour_message(image, Header(frame_id="camera"))
+    assert isinstance(message.data, array.array) and message.header.frame_id == "camera"
+    assert np.array_equal(messages.read_colour(message, LIMIT), image)
 
 
 def test_depth_messages_survive_the_way_there_and_back():

@@ -107,4 +107,16 @@ def test_hung_worker_is_replaced(peer):
             peer, (peer.info, ros_process.camera_info()), (peer.sparse, sparse_image()),
             (peer.image, ros_process.colour_image()),
             condition=lambda: dropped(peer, "hung") > 0), node.log()
-        assert re.search("frame lost: no result within 0.3 s", node.log())
+        assert re.search(
+            "frame lost: no sign of life for .* every 0.3 s; raise worker.watchdog_s", node.log())
+        # The abandoned thread ends at its next beat, which is no new problem.
+        peer.spin_until(lambda: False, 2.0)
+        assert "please report" not in node.log() and dropped(peer, "model_failed") == 0
+
+
+def test_frame_longer_than_the_watchdog_is_served_while_it_makes_progress(peer):
+    parameters = {**FAST_REPORTS, "worker.watchdog_s": 1.0}
+    with NodeProcess(parameters=parameters, FAKE_DELAY_S="0.25", FAKE_STEPS="12") as node:
+        peer.warm_up()
+        assert dropped(peer, "hung") == 0, node.log()
+        assert int(peer.diagnosed("worker")["restarts"]) == 0

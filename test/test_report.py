@@ -60,6 +60,35 @@ def test_the_table_marks_the_best_of_the_whole_maps_only():
     assert "green" not in cells["nearest"] + cells["answers"]
 
 
+def compared(sdim, fill_only, linear, trust=0.5):
+    """A report with these (MAE, RMSE); the other classical fills are far off."""
+    pairs = {"sdim": sdim, "fill_only": fill_only, "linear": linear,
+             "nearest": (9, 9), "edge_aware": (9, 9)}
+    methods = {name: {"held_out": {"mae": mae, "rmse": rmse}} for name, (mae, rmse) in
+               pairs.items()}
+    methods["sdim"]["trust"] = trust
+    return {"methods": methods}
+
+
+@pytest.mark.parametrize("sdim, trust, expected", [
+    ((0.969, 0.98), 0.5, "lowers MAE by 3.1 % and lowers RMSE by 2.0 %"),
+    ((0.99, 1.04), 0.5, "lowers MAE by 1.0 % and raises RMSE by 4.0 %"),
+    ((1.5, 1.0), 0.5, "raises MAE by 50.0 % and leaves RMSE as it is"),
+    ((1.0, 1.0), 0.0, "adds nothing here (trust 0)"),
+])
+def test_what_the_model_adds_is_said_in_both_directions(sdim, trust, expected):
+    assert expected in report.contribution(compared(sdim, (1, 1), (1, 1), trust))
+
+
+@pytest.mark.parametrize("sdim, expected", [
+    ((0.9, 1.019), "met[/]: MAE 10.0 % lower than linear, RMSE 1.9 % higher than linear"),
+    ((1.03, 0.5), "MISSED[/]: MAE 3.0 % higher than linear, RMSE 50.0 % lower than linear"),
+    ((0.5, 1.021), "MISSED"),
+])
+def test_a_map_over_2_percent_worse_than_the_best_fill_misses_the_bar(sdim, expected):
+    assert expected in report.against_classical(compared(sdim, (1, 1), (1, 1)))
+
+
 @pytest.mark.parametrize("size", [(40, 60), (30, 120)])
 @pytest.mark.parametrize("points", [0, 1, 300])
 @pytest.mark.parametrize("with_reference", [True, False])

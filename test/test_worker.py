@@ -34,12 +34,17 @@ class FakeClock:
 
 
 class Bench:
-    """A worker under test: jobs named ``block...`` wait for ``release``, exceptions are raised."""
+    """A worker under test.
+
+    Jobs named ``block...`` wait for ``release``, those named ``step...`` give a beat whenever
+    ``step`` is released, until ``release``; exceptions are raised.
+    """
 
     def __init__(self, **limits: float) -> None:
         self.clock = FakeClock()
         self.release = threading.Event()
         self.entered = threading.Semaphore(0)
+        self.step, self.stepped = threading.Semaphore(0), threading.Semaphore(0)
         self.published: list[str] = []
         self.finished: list[str] = []
         self.errors: list[tuple[object, BaseException]] = []
@@ -53,6 +58,10 @@ class Bench:
             raise job
         if str(job).startswith("block"):
             assert self.release.wait(PATIENCE_S)
+        while str(job).startswith("step") and not self.release.is_set():
+            assert self.step.acquire(timeout=PATIENCE_S)
+            ticket.beat()
+            self.stepped.release()
         if ticket.is_current:
             self.published.append(str(job))
         self.finished.append(str(job))
@@ -132,6 +141,52 @@ def test_slow_job_is_busy_up_to_the_watchdog_and_hung_after_it(bench: Bench) -> 
     assert bench.worker.check() == "hung"
 
 
+def test_slow_job_that_beats_is_not_hung(bench: Bench) -> None:
+    bench.submit_and_enter("step")
+    for _ in range(5):
+        bench.clock.now += 9.0
+        assert bench.worker.check() == "busy"
+        bench.step.release()
+        assert bench.stepped.acquire(timeout=PATIENCE_S)
+        assert bench.worker.heartbeat_age_s == 0.0
+    bench.release.set()
+    bench.step.release()
+    wait_until(lambda: bench.published == ["step"])
+    assert bench.worker.counters.restarts == 0
+
+
+def test_hung_job_is_reported_with_its_silence_and_the_limit(bench: Bench) -> None:
+    bench.submit_and_enter("block")
+    bench.clock.now += 12.5
+    bench.worker.check()
+    [(_, problem)] = bench.errors
+    assert str(problem) == "no sign of life for 12.5 s: expected one at least every 10 s"
+
+
+def test_abandoned_job_ends_at_its_next_beat_and_is_reported_once(bench: Bench) -> None:
+    bench.submit_and_enter("step")
+    [thread] = [t for t in threading.enumerate() if t.name == "sdim_worker"]
+    bench.clock.now += 11.0
+    assert bench.worker.check() == "hung"
+    bench.submit_and_enter("block")
+    bench.clock.now += 5.0
+    bench.step.release()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert bench.finished == []
+    assert [type(problem) for _, problem in bench.errors] == [TimeoutError]
+    # Its last beat says nothing about the thread that took over.
+    assert bench.worker.heartbeat_age_s == 5.0
+
+
+def test_stopped_job_ends_at_its_next_beat(bench: Bench) -> None:
+    bench.submit_and_enter("step")
+    assert bench.worker.stop(0.0) is False
+    bench.step.release()
+    assert bench.worker.stop(PATIENCE_S) is True
+    assert bench.finished == [] and bench.errors == []
+
+
 def test_late_result_of_a_hung_thread_is_not_published(bench: Bench) -> None:
     bench.hang()
     assert bench.worker.check() == "hung"
@@ -153,9 +208,15 @@ def test_watchdog_can_be_changed_while_running(bench: Bench) -> None:
     assert bench.worker.check() == "hung"
 
 
-def test_idle_worker_never_hangs(bench: Bench) -> None:
+def test_idle_worker_never_hangs_and_its_next_job_has_the_full_time(bench: Bench) -> None:
     bench.clock.now += 1e6
     assert bench.worker.check() == "idle"
+    bench.submit_and_enter("block")
+    bench.clock.now += 10.0
+    assert bench.worker.check() == "busy"
+    bench.release.set()
+    wait_until(lambda: bench.worker.state == "idle")
+    assert bench.worker.heartbeat_age_s == 0.0
 
 
 def test_too_many_deaths_in_a_minute_exhaust_the_worker(bench: Bench) -> None:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -216,15 +215,15 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Write safetensors beside the target, then move them into its place."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(tensors, temporary, metadata={"format": "pt"})
+    temporary.chmod(0o644)  # safetensors lets nobody else read it
     os.replace(temporary, path)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write text beside the target, then move it into its place."""
-    with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def _sha256(path: Path) -> str:

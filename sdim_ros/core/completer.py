@@ -25,12 +25,18 @@ GREY = 127
 
 @dataclass
 class _Stopwatch:
-    """Milliseconds by stage; a stage that comes again adds up."""
+    """Milliseconds by stage; a stage that comes again adds up.
 
+    Attributes:
+        beat: called at every stage and between passes: a sign of life that may end the frame.
+    """
+
+    beat: Callable[[], None] = lambda: None
     ms: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        self.beat()
         start = time.perf_counter()
         yield
         self.ms[name] = self.ms.get(name, 0.0) + 1000 * (time.perf_counter() - start)
@@ -49,7 +55,6 @@ class Completer:
 
     def __init__(self, settings: Settings, model: SdimModel | None = None) -> None:
         self.settings = settings
-        self._beat: Callable[[], None] = _nothing
         self.model = checkpoint.load(settings.model) if model is None else model
 
     @property
@@ -78,14 +83,15 @@ class Completer:
         Args:
             frame: image and sparse depth.
             blind: show the model a grey image; all else, the fills as well, stays equal.
-            beat: called between passes, as a sign of life; what it raises ends the frame.
+            beat: called between stages and passes, as a sign of life; what it raises ends the
+                frame.
 
         Raises:
             BadInput: ``no_points`` when nothing is measured and the settings say skip,
                 ``too_large`` for an image over ``input.max_pixels``.
             ModelFailed: when the model's answers are not finite, or memory ran out.
         """
-        watch, self._beat = _Stopwatch(), beat or _nothing
+        watch = _Stopwatch(beat) if beat else _Stopwatch()
         with watch.stage("prepare"):
             sparse, cleaned = self._clean(frame)
             seen = np.full_like(frame.image, GREY) if blind else frame.image
@@ -137,8 +143,8 @@ class Completer:
         if limits.on_empty_sparse == "skip" and not (sparse > 0).any():
             raise BadInput(
                 "no_points", f"sparse depth without a usable point (removed: {cleaned}): expected "
-                f"depths from {limits.min_depth_m:g} to {limits.max_depth_m:g} m; check sensor and "
-                "extrinsics, or set input.on_empty_sparse to answer")
+                f"depths from {limits.min_depth_m:g} to {limits.max_depth_m:g} m; check sensor "
+                "and extrinsics, or set input.on_empty_sparse to answer")
         return sparse, cleaned
 
     def _ask(self, image: np.ndarray, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
@@ -148,7 +154,7 @@ class Completer:
             with watch.stage("encode"):
                 prefix = self.model.encode(self.model.prepare([image], [sparse]))
             with watch.stage("query_passes"):
-                return self._read(prefix, sparse, rows, cols, hints)
+                return self._read(prefix, sparse, rows, cols, hints, watch)
         except RuntimeError as problem:
             # On a GPU an OutOfMemoryError; on a CPU only the words of the allocator tell.
             if "memory" not in str(problem):
@@ -158,12 +164,12 @@ class Completer:
                 f"{self.settings.queries.tile}: lower queries.tile or queries.budget") from problem
 
     def _read(self, prefix: Prefix, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
-              hints: Mapping[str, np.ndarray]) -> Answers:
-        number, beat = self.model.config.number, self._beat
+              hints: Mapping[str, np.ndarray], watch: _Stopwatch) -> Answers:
+        number = self.model.config.number
         unit = float(prefix.unit[0])
         depth, spread = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
         for at, suffix in self._suffixes(prefix, sparse, rows, cols, hints, unit):
-            beat()
+            watch.beat()
             path = engine.decode(self.model, prefix, suffix, self.readout)
             if not np.isfinite(path.probabilities).all():
                 raise ModelFailed("the model's probabilities are not finite; check the checkpoint")
@@ -229,10 +235,6 @@ class Completer:
 def with_random_weights(completer: Completer, seed: int = 0) -> Completer:
     """The same architecture and settings with random weights: what no training would give."""
     return Completer(completer.settings, random_twin(completer.model, seed))
-
-
-def _nothing() -> None:
-    """The beat of a frame that nobody watches."""
 
 
 def _at(values: Mapping[str, np.ndarray], at: object) -> dict[str, np.ndarray]:

@@ -153,7 +153,7 @@ class PointsSettings:
 @dataclass(frozen=True)
 class WorkerSettings:
     watchdog_s: float = setting(
-        60.0, "A frame that takes longer than this means that the worker hangs.",
+        60.0, "A frame without progress for longer than this means that the worker hangs.",
         low=0.1, high=3600.0)
     max_restarts_per_minute: int = setting(
         3, "Restarts of a dead worker before the node gives up with exit code 3.",

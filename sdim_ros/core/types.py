@@ -92,13 +92,14 @@ class Frame:
             raise BadInput(
                 "image_shape",
                 f"image of shape {self.image.shape} and type {self.image.dtype}: "
-                "expected (H, W, 3) uint8 RGB",
+                "expected (H, W, 3) uint8 RGB; convert it to three channels of 0 to 255",
             )
         if self.sparse.shape != self.image.shape[:2]:
             raise BadInput(
                 "size_mismatch",
                 f"sparse depth of shape {self.sparse.shape} for an image of "
-                f"{self.image.shape[:2]}: expected the same height and width",
+                f"{self.image.shape[:2]}: expected the same height and width; register the depth "
+                "to the image, or publish it as points",
             )
 
 
@@ -132,7 +133,7 @@ class Stats:
         queries: pixels asked of the model, and of those the ones asked to calibrate the fill.
         fill: name and weight of each classical fill, e.g. ``"0.7 edge_aware + 0.3 linear"``.
         trust: weight of the model's answers in the map, 0 = the fill alone.
-        out_of_range: answers outside of what the checkpoint can spell.
+        out_of_range: measured depths that the checkpoint's numbers cannot spell.
         ms: milliseconds by stage.
     """
 

@@ -132,7 +132,7 @@ class Health:
         self._cleaned = self._cleaned + Counter(stats.cleaned)
         self._last_result = {
             "points": stats.points, "queries": stats.queries, "fill": stats.fill,
-            "trust": stats.trust, "out of range": stats.out_of_range}
+            "trust": stats.trust, "points that no number spells": stats.out_of_range}
 
     def inputs_task(self) -> Task:
         """Message rates by topic since the last report, and dropped inputs by reason."""

@@ -122,6 +122,16 @@ def read_camera(info: CameraInfo, width: int, height: int) -> Camera:
     return Camera(fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height)
 
 
+def colour_message(image: np.ndarray, header: Header) -> Image:
+    """An rgb8 image of (H, W, 3) uint8 RGB."""
+    height, width, _ = image.shape
+    message = Image(
+        header=header, height=height, width=width, encoding="rgb8", is_bigendian=False,
+        step=3 * width)
+    message.data = _payload(np.ascontiguousarray(image))
+    return message
+
+
 def depth_message(depth: np.ndarray, header: Header, encoding: str) -> Image:
     """A depth image, or a confidence image, of (H, W) float32.
 
@@ -165,6 +175,15 @@ def cloud_message(points: np.ndarray, colours: np.ndarray | None, header: Header
                 for i, name in enumerate(names)])
     message.data = _payload(packed)
     return message
+
+
+def camera_message(camera: Camera, header: Header) -> CameraInfo:
+    """The camera info of a rectified image: no distortion, the intrinsics in K and in P."""
+    matrix = camera.matrix()
+    return CameraInfo(
+        header=header, height=camera.height, width=camera.width, distortion_model="plumb_bob",
+        d=[0.0] * 5, k=matrix.ravel(), r=np.eye(3).ravel(),
+        p=np.hstack([matrix, np.zeros((3, 1))]).ravel())
 
 
 def camera_info_message(info: CameraInfo, header: Header) -> CameraInfo:

@@ -285,9 +285,12 @@ class CompletionNode(LifecycleNode):
             return
         if isinstance(problem, BadMessage):
             self._drops.add(problem.topic, problem.reason, str(problem))
-        elif isinstance(problem, (SdimError, TimeoutError)):
-            reason = "model_failed" if isinstance(problem, SdimError) else "hung"
-            self._drops.add(self._topics.image, reason, f"frame lost: {problem}")
+        elif isinstance(problem, TimeoutError):
+            self._drops.add(
+                self._topics.image, "hung", f"frame lost: {problem}; raise worker.watchdog_s, or "
+                "lower queries.tile or queries.budget")
+        elif isinstance(problem, SdimError):
+            self._drops.add(self._topics.image, "model_failed", f"frame lost: {problem}")
         else:
             trace = "".join(traceback.format_exception(problem)).rstrip()
             self._drops.add(

@@ -30,8 +30,8 @@ class Completer(Protocol):
     def reconfigure(self, settings: Settings) -> None:
         """Use other settings from the next frame on."""
 
-    def complete(self, frame: Frame) -> DenseDepth:
-        """Complete one frame."""
+    def complete(self, frame: Frame, *, beat: Callable[[], None] | None = None) -> DenseDepth:
+        """Complete one frame; ``beat``, called again and again, may raise to end it early."""
 
 
 class BadMessage(BadInput):
@@ -84,7 +84,8 @@ class Pipeline:
     """Job in, published messages out.
 
     Args:
-        completer: used by no other thread while the worker runs.
+        completer: used by the worker's threads alone. A thread that was abandoned in mid-frame
+            leaves it at its next beat; until then a new thread may work beside it.
         outputs: where results go; nothing is built for an output without a listener.
         may_publish: asked right before publishing, beside the worker's ticket.
         on_result: takes the statistics and the milliseconds by stage of every published frame.
@@ -105,6 +106,7 @@ class Pipeline:
         Raises:
             BadMessage: an input cannot be used.
             ModelFailed: what the model gave cannot be used.
+            Abandoned: nobody waits for the result any more.
         """
         stages = _Stages(job.paired_at_s)
         stages.ended("pair")
@@ -113,7 +115,7 @@ class Pipeline:
             self._completer.reconfigure(job.settings)
             self._settings = job.settings
         with _blaming(self._topics.of(job.sparse)):
-            dense = self._completer.complete(frame)
+            dense = self._completer.complete(frame, beat=ticket.beat)
         stages.ended("complete")
         messages = self._pack(job, frame, dense)
         stages.ended("pack")

@@ -75,8 +75,9 @@ def measure(completer: Completer, frame: Frame, many: int, few: int, rounds: int
     rng = np.random.default_rng(0)
     at = rng.choice(np.flatnonzero(frame.sparse == 0), many, replace=False)
     rows, cols = np.unravel_index(at, frame.sparse.shape)
-    asked = queries.describe(model.config, frame.sparse, rows, cols,
-                             completer.hints(frame, rows, cols), model.config.unit_of(frame.sparse))
+    asked = queries.describe(
+        model.config, frame.sparse, rows, cols, completer.hints(frame, rows, cols),
+        model.config.unit_of(frame.sparse))
     readout, tile = completer.readout, completer.settings.queries.tile
 
     def by_engine() -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import yaml
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 from sdim_ros.core.config import Settings, with_values
-from sdim_ros.core.types import BadInput, BadSetting, DenseDepth, Frame
+from sdim_ros.core.types import BadInput, BadSetting, DenseDepth, Frame, ModelFailed
 from sdim_ros.tools import overview, report
 from sdim_ros.tools.datasets import (
-    FramesFolder, Sample, read_depth, read_image, write_depth_png,
+    FramesFolder, Sample, frame_names, read_depth, read_image, write_depth_png,
 )
 
 CONFIDENCE_SCALE = 65535
@@ -51,7 +51,12 @@ def settings_from(args: argparse.Namespace) -> Settings:
         name, equals, value = assignment.partition("=")
         if not equals:
             raise BadSetting(f"--set {assignment}: expected NAME=VALUE")
-        values[name] = yaml.safe_load(value)
+        try:
+            values[name] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError) as problem:
+            raise BadSetting(
+                f"--set {assignment}: {value!r} is not a value in YAML: expected e.g. 0.5, true "
+                "or edge_aware") from problem
     return with_values(Settings(), values)
 
 
@@ -80,25 +85,29 @@ def run(args: argparse.Namespace) -> int:
     out = make_folder(args.out)
     completer = load_completer(settings)
     console, results, skipped = Console(), [], {}
-    steps = track(samples, "completing", console=Console(stderr=True)) if len(samples) > 1 \
-        else samples
-    for sample in steps:
-        frame = sample.frame(sample.measured)
-        try:
-            dense = completer.complete(frame)
-        except BadInput as problem:
-            skipped[frame.name] = str(problem)
-            console.print(f"{frame.name}: skipped, {problem}", highlight=False)
-            continue
-        write_result(out, frame, dense, scale, sample.truth, console)
-        results.append(_result(frame, dense, sample.truth))
+    names = frame_names(samples)
+    with Progress(console=Console(stderr=True), disable=len(names) == 1) as progress:
+        for index, name in enumerate(progress.track(names, description="completing")):
+            try:
+                sample = samples[index]
+                frame = sample.frame(_measured(sample))
+                dense = completer.complete(frame)
+            except (BadInput, ModelFailed) as problem:
+                if args.image is not None:
+                    raise
+                skipped[name] = str(problem)
+                progress.console.print(f"{name}: skipped, {problem}", markup=False,
+                                       highlight=False, soft_wrap=True)
+                continue
+            write_result(out, frame, dense, scale, sample.truth, console)
+            results.append(_result(frame, dense, sample.truth))
     header = report.environment(args.command_line, settings.model.checkpoint or "embedded",
                                 completer.description)
     files = {"depth_scale": scale, "confidence_scale": CONFIDENCE_SCALE, "skipped": skipped}
     report.write_json(out / "report.json", report.build(header | files, results))
     if not results:
-        raise BadInput("no_result", f"none of {len(samples)} frames could be completed")
-    console.print(f"{len(results)} of {len(samples)} frames written to {out} "
+        raise BadInput("no_result", f"none of {len(names)} frames could be completed")
+    console.print(f"{len(results)} of {len(names)} frames written to {out} "
                   f"(PNG: metres = value / {scale:g}, 0 = unknown)", highlight=False)
     return 0
 
@@ -124,6 +133,11 @@ def _inputs(args: argparse.Namespace) -> tuple[Sequence[Sample], float]:
     """The frames to complete and the scale of their depth PNGs."""
     if args.data is not None and args.image is None and args.sparse is None:
         folder = FramesFolder(args.data)
+        if not (folder.folder / "sparse").is_dir():
+            raise BadInput(
+                "no_sparse", f"{folder.folder / 'sparse'} is missing: expected what the sensor "
+                "measured, since gt/ is never taken as input; to draw points from gt/, use "
+                f"sdim evaluate --data {args.data} --points 500 --out {args.out}")
         return folder, folder.depth_scale
     if args.data is not None or args.image is None or args.sparse is None:
         raise BadInput("arguments", "give either --image with --sparse, or --data")
@@ -131,6 +145,13 @@ def _inputs(args: argparse.Namespace) -> tuple[Sequence[Sample], float]:
         raise BadInput("arguments", f"--depth-scale {args.depth_scale}: expected more than 0")
     sparse = read_depth(args.sparse, args.depth_scale)
     return [Sample(Path(args.image).stem, read_image(args.image), sparse, None)], args.depth_scale
+
+
+def _measured(sample: Sample) -> np.ndarray:
+    """What the sensor measured: the reference must not be completed and then judge itself."""
+    if sample.sparse is None:
+        raise BadInput("no_sparse", f"sparse/{sample.name}.png is missing")
+    return sample.sparse
 
 
 def _result(frame: Frame, dense: DenseDepth, truth: np.ndarray | None) -> report.FrameResult:

@@ -80,6 +80,7 @@ class FramesFolder(Sequence[Sample]):
         index = self._read_index()
         self.depth_scale = float(index["depth_scale"])
         self.entries: list[dict[str, Any]] = index["frames"]
+        self.names = [str(entry["name"]) for entry in self.entries]
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -88,7 +89,7 @@ class FramesFolder(Sequence[Sample]):
         if isinstance(position, slice):
             return [self[i] for i in range(*position.indices(len(self)))]
         entry = self.entries[position]
-        name = str(entry["name"])
+        name = self.names[position]
         image = read_image(self._image_path(name))
         return Sample(
             name=name,
@@ -96,7 +97,7 @@ class FramesFolder(Sequence[Sample]):
             sparse=self._depth("sparse", name, image.shape[:2]),
             truth=self._depth("gt", name, image.shape[:2]),
             camera=_camera(entry.get("camera"), name, self.folder / "frames.json"),
-            stamp_ns=round(float(entry.get("stamp", 0.0)) * 1e9),
+            stamp_ns=_stamp_ns(entry.get("stamp", 0.0), name, self.folder / "frames.json"),
         )
 
     def _read_index(self) -> dict[str, Any]:
@@ -147,6 +148,13 @@ def open_dataset(folder: str | None, name: str | None) -> Sequence[Sample]:
     if (folder is None) == (name is None):
         raise BadInput("dataset", "give exactly one of --data FOLDER and --dataset NAME")
     return FramesFolder(folder) if folder is not None else [motorcycle()]
+
+
+def frame_names(samples: Sequence[Sample]) -> list[str]:
+    """The names of all frames, without reading those of a folder."""
+    if isinstance(samples, FramesFolder):
+        return samples.names
+    return [sample.name for sample in samples]
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -234,3 +242,12 @@ def _camera(entry: dict[str, Any] | None, name: str, path: Path) -> Camera | Non
         raise BadInput(
             "dataset", f"{path}: camera of frame {name} is {entry!r}, expected numbers for fx, "
             "fy, cx, cy, width, height") from problem
+
+
+def _stamp_ns(stamp_s: Any, name: str, path: Path) -> int:
+    try:
+        return round(float(stamp_s) * 1e9)
+    except (TypeError, ValueError, OverflowError) as problem:
+        raise BadInput(
+            "dataset", f"{path}: stamp of frame {name} is {stamp_s!r}, expected seconds as a "
+            "number") from problem

@@ -13,12 +13,12 @@ from rich.progress import Progress
 
 from sdim_ros.core import fill
 from sdim_ros.core.projection import clean_depth
-from sdim_ros.core.types import BadInput, DenseDepth, Frame
+from sdim_ros.core.types import BadInput, DenseDepth, Frame, ModelFailed
 from sdim_ros.tools import overview, report, sampling
 from sdim_ros.tools.complete import (
     add_model_arguments, load_completer, make_folder, settings_from,
 )
-from sdim_ros.tools.datasets import DATASETS, Sample, open_dataset
+from sdim_ros.tools.datasets import DATASETS, Sample, frame_names, open_dataset
 from sdim_ros.tools.report import FrameResult, judge
 
 # The best of the classical values that a model may see in its prompt.
@@ -55,16 +55,17 @@ def run(args: argparse.Namespace) -> int:
     judged = FrameJudge(methods, load_completer(settings) if needs_model else None)
     results: list[FrameResult] = []
     skipped: dict[str, str] = {}
-    chosen = range(0, len(dataset), args.every)
+    names = frame_names(dataset)
+    chosen = range(0, len(names), args.every)
     with Progress(console=Console(stderr=True)) as progress:
         for index in progress.track(chosen, description="evaluating"):
-            sample = dataset[index]
             for seed in seeds:
                 try:
+                    sample = dataset[index]
                     frame = draw_input(sample, args.points, args.outliers, seed)
                     results.append(judged(frame, sample.reference, seed))
-                except BadInput as problem:
-                    skipped[f"{sample.name} seed {seed}"] = str(problem)
+                except (BadInput, ModelFailed) as problem:
+                    skipped[f"{names[index]} seed {seed}"] = str(problem)
                     continue
                 if len(results) == 1:
                     _draw(out / "overview.png", frame, sample.reference, results[0])
@@ -77,6 +78,10 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     console.print(f"{len(results)} of {len(chosen) * len(seeds)} runs on {len(chosen)} frames; "
                   "errors where no point was given", highlight=False)
+    if skipped:
+        name, reason = next(iter(skipped.items()))
+        console.print(f"skipped (all are in report.json), first {name}: {reason}",
+                      markup=False, highlight=False, soft_wrap=True)
     console.print(report.table(result))
     return 0
 
@@ -121,6 +126,7 @@ class FrameJudge:
 
         Raises:
             BadInput: when the frame has no points or nothing to judge by.
+            ModelFailed: when the model's answers cannot be used.
         """
         maps: dict[str, np.ndarray] = {}
         ms: dict[str, float] = {}

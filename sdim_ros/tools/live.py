@@ -5,7 +5,6 @@ Needs ROS; imported only when a live run starts.
 
 from __future__ import annotations
 
-import array
 import json
 import os
 import random
@@ -33,7 +32,7 @@ from std_msgs.msg import Header
 
 import sdim_ros
 from sdim_ros.core.config import Settings, leaves
-from sdim_ros.core.types import Camera, Frame, SdimError
+from sdim_ros.core.types import Frame, SdimError
 from sdim_ros.ros import messages
 
 INPUTS = {"image": Image, "camera_info": CameraInfo, "sparse_depth/image": Image}
@@ -233,8 +232,8 @@ class Peer:
         header = Header(frame_id="camera")
         header.stamp.sec, header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
         self.sent[stamp_ns] = {
-            "camera_info": serialize_message(camera_info(frame.camera, header)),
-            "image": serialize_message(colour_message(frame.image, header)),
+            "camera_info": serialize_message(messages.camera_message(frame.camera, header)),
+            "image": serialize_message(messages.colour_message(frame.image, header)),
             "sparse_depth/image": serialize_message(
                 messages.depth_message(frame.sparse, header, "32FC1")),
         }
@@ -264,25 +263,6 @@ class Peer:
                 return False
             self.executor.spin_once(timeout_sec=0.05)
         return True
-
-
-def colour_message(image: np.ndarray, header: Header) -> Image:
-    """An rgb8 message of (H, W, 3) uint8."""
-    height, width, _ = image.shape
-    message = Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width)
-    data = array.array("B")
-    data.frombytes(np.ascontiguousarray(image).tobytes())
-    message.data = data
-    return message
-
-
-def camera_info(camera: Camera, header: Header) -> CameraInfo:
-    """The message of a rectified camera."""
-    matrix = camera.matrix()
-    return CameraInfo(
-        header=header, width=camera.width, height=camera.height, distortion_model="plumb_bob",
-        d=[0.0] * 5, k=matrix.ravel().tolist(), r=np.eye(3).ravel().tolist(),
-        p=np.hstack([matrix, np.zeros((3, 1))]).ravel().tolist())
 
 
 def write_bag(path: Path, recording: Recording) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from sdim_ros.core import metrics
+from sdim_ros.core import fill, metrics
 from sdim_ros.core.types import DenseDepth
 
 METHODS = (
@@ -23,6 +23,8 @@ METHODS = (
 )
 # Judged only where the model was asked, so never to be compared with the others.
 AT_ASKED_PIXELS = ("answers", "answers_linear", "answers_hint", "sdim_random")
+# What a map may cost at most against the best classical fill.
+BAR = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +115,10 @@ def _method(name: str, results: Sequence[FrameResult]) -> dict[str, Any]:
     for kind in ("protocol", "held_out"):
         errors = [r.errors[name][kind] for r in results if kind in r.errors.get(name, {})]
         if errors:
-            method[kind] = metrics.mean_of(errors)
-    if "held_out" in method:
-        held_out = [r.errors[name]["held_out"] for r in results
-                    if "held_out" in r.errors.get(name, {})]
-        method["held_out"]["ci95"] = {
-            metric: list(metrics.bootstrap_ci([errors[metric] for errors in held_out]))
-            for metric in metrics.METRICS
-        }
+            method[kind] = metrics.mean_of(errors) | {"ci95": {
+                metric: list(metrics.bootstrap_ci([error[metric] for error in errors]))
+                for metric in metrics.METRICS
+            }}
     times = [result.ms[name] for result in results if name in result.ms]
     if times:
         method["ms_per_frame"] = {
@@ -177,6 +175,40 @@ def table(report: Mapping[str, Any]) -> Table:
         time = methods[name].get("ms_per_frame", {}).get("median")
         result.add_row(name, *cells, "" if time is None else f"{time:.0f}")
     return result
+
+
+def contribution(report: Mapping[str, Any]) -> str:
+    """What the model adds to the fill, for people: the held-out errors with it and without it."""
+    methods = report["methods"]
+    trust = methods["sdim"]["trust"]
+    if trust == 0:
+        return "the model adds nothing here (trust 0)"
+    mae, rmse = (_change(methods, "fill_only", metric) for metric in ("mae", "rmse"))
+    effects = " and ".join(
+        f"leaves {name} as it is" if abs(change) < 0.0005
+        else f"{'lowers' if change < 0 else 'raises'} {name} by {100 * abs(change):.1f} %"
+        for name, change in (("MAE", mae), ("RMSE", rmse)))
+    return f"the model {effects} against the same fill without it (trust {trust:.2f})"
+
+
+def against_classical(report: Mapping[str, Any]) -> str:
+    """Whether the map keeps up with the best classical fill of each metric, for people."""
+    methods = report["methods"]
+    found = []
+    for metric in ("mae", "rmse"):
+        best = min(fill.CLASSICAL, key=lambda name: _error(methods[name], metric))
+        found.append((metric.upper(), best, _change(methods, best, metric)))
+    verdict = "[green]met[/]" if max(change for *_, change in found) <= BAR \
+        else "[bold red]MISSED[/]"
+    changes = ", ".join(
+        f"{name} {100 * abs(change):.1f} % {'higher' if change > 0 else 'lower'} than {best}"
+        for name, best, change in found)
+    return f"bar of at most {100 * BAR:.0f} % over the best classical fill {verdict}: {changes}"
+
+
+def _change(methods: Mapping[str, Any], other: str, metric: str) -> float:
+    """How much higher the error of sdim is than that of the other, as a share of the latter."""
+    return _error(methods["sdim"], metric) / _error(methods[other], metric) - 1
 
 
 def notes(result: FrameResult) -> str:

@@ -1,0 +1,65 @@
+"""What the embedded checkpoint promises on Motorcycle, the scene and inputs of ``sdim demo``."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sdim_ros.core import fill
+from sdim_ros.core.completer import Completer
+from sdim_ros.core.config import Settings
+from sdim_ros.tools import datasets, demo, report
+from sdim_ros.tools.evaluate import FrameJudge
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """The demo's frames under its stamp, by input, and the reference depth."""
+    sample, right = datasets.motorcycle_stereo()
+    sample = dataclasses.replace(sample, stamp_ns=demo.FIRST_STAMP_NS)
+    inputs = demo._inputs(sample, right)
+    return {name: sample.frame(sparse) for name, (sparse, _) in inputs.items()}, sample.truth
+
+
+@pytest.fixture(scope="module")
+def results(frames):
+    judge = FrameJudge(report.METHODS, Completer(Settings()))
+    return {name: judge(frame, frames[1], demo.SEED) for name, frame in frames[0].items()}
+
+
+def error(result: report.FrameResult, method: str, metric: str = "mae") -> float:
+    """Where no point was given, metres."""
+    return result.errors[method]["held_out"][metric]
+
+
+@pytest.mark.parametrize("metric", ["mae", "rmse"])
+@pytest.mark.parametrize("name", ["random", "stereo"])
+def test_the_map_is_at_most_2_percent_worse_than_the_best_classical_fill(results, name, metric):
+    best = min(error(results[name], method, metric) for method in fill.CLASSICAL)
+    assert error(results[name], "sdim", metric) <= 1.02 * best
+
+
+@pytest.mark.parametrize("other", ["answers_linear", "answers_hint"])
+def test_the_answers_alone_are_at_most_10_percent_worse_than_classical_values_there(
+        results, other):
+    assert error(results["random"], "answers") <= 1.1 * error(results["random"], other)
+
+
+def test_random_weights_answer_at_least_three_times_worse(results):
+    assert error(results["random"], "sdim_random") >= 3 * error(results["random"], "answers")
+
+
+@pytest.mark.parametrize("name", ["random", "stereo"])
+def test_every_pixel_is_filled_and_measured_ones_stay_bit_exact(frames, results, name):
+    depth, sparse = results[name].dense.depth, frames[0][name].sparse
+    assert np.isfinite(depth).all()
+    np.testing.assert_array_equal(depth[sparse > 0], sparse[sparse > 0])
+
+
+@pytest.mark.parametrize("name", ["random", "stereo"])
+def test_the_report_tells_trust_and_the_error_without_the_image(results, name):
+    methods = report.build({}, [results[name]])["methods"]
+    assert 0 <= methods["sdim"]["trust"] <= 1
+    assert 0 < methods["sdim_blind"]["held_out"]["mae"] < np.inf
