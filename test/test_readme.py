@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sdim_ros.core.config import Setting, Settings, leaves
+from sdim_ros.core.projection import pose_matrix
 from sdim_ros.tools.cli import VERBS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -49,6 +51,13 @@ def test_every_file_that_the_readme_points_to_is_there() -> None:
     assert targets
     for target in targets:
         assert (REPOSITORY / target).exists(), target
+
+
+def test_the_example_turns_a_lidar_that_looks_forward_into_the_optical_frame() -> None:
+    numbers = re.search(r"extrinsics: \[(.*?)\]", README)[1]
+    turn = pose_matrix([float(n) for n in numbers.split(",")])[:3, :3]
+    forward, left, up = turn.T
+    np.testing.assert_allclose([forward, left, up], [[0, 0, 1], [-1, 0, 0], [0, -1, 0]], atol=1e-9)
 
 
 def test_the_readme_has_no_gaps_left() -> None:
