@@ -35,6 +35,17 @@ def run(folder, sparse, *more):
                      str(folder / sparse), "--out", str(folder / "out"), *more])
 
 
+def test_the_result_never_replaces_its_own_input(tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "room.png"), np.zeros((24, 32, 3), np.uint8))
+    given = tmp_path / "room_depth.png"
+    cv2.imwrite(str(given), np.full((24, 32), 2000, np.uint16))
+    before = given.read_bytes()
+    assert cli.main(["complete", "--image", str(tmp_path / "room.png"), "--sparse", str(given),
+                     "--out", str(tmp_path)]) == 2
+    assert "would replace the input" in capsys.readouterr().err
+    assert given.read_bytes() == before
+
+
 def test_png_input_gives_all_result_files_in_metres(files):
     assert run(files, "sparse.png", "--depth-scale", "1000") == 0
     out = files / "out"

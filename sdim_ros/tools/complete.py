@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     samples, scale = _inputs(args)
     settings = settings_from(args)
     out = make_folder(args.out)
+    _spare_input(args, out)
     completer = load_completer(settings)
     console, results, skipped = Console(), [], {}
     names = frame_names(samples)
@@ -112,11 +113,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _spare_input(args: argparse.Namespace, out: Path) -> None:
+    """Refuse to write a result over the map that it is made from."""
+    if args.sparse is not None and Path(args.sparse).resolve() in [
+            (out / f"{Path(args.image).stem}_depth{ending}").resolve()
+            for ending in (".png", ".npy")]:
+        raise BadInput("out", f"--out {out}: the result would replace the input {args.sparse}; "
+                       "choose another folder")
+
+
 def write_result(
     out: Path, frame: Frame, dense: DenseDepth, scale: float, truth: np.ndarray | None,
     console: Console,
 ) -> None:
-    """Write NAME_depth.npy, NAME_depth.png, NAME_confidence.npy, .png and NAME_overview.png."""
+    """Write NAME_depth.npy, NAME_depth.png, NAME_confidence.npy, .png and NAME_overview.png.
+
+    Raises:
+        BadInput: ``name`` when the frame's name would lead out of the folder.
+    """
+    if Path(frame.name).name != frame.name:
+        raise BadInput("name", f"frame name {frame.name!r}: expected a plain file name; rename it")
     np.save(out / f"{frame.name}_depth.npy", dense.depth)
     np.save(out / f"{frame.name}_confidence.npy", dense.confidence)
     lost = write_depth_png(out / f"{frame.name}_depth.png", dense.depth, scale)

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     render_cache(args.cache / "validation", few, VALIDATION_SEED, workers=args.threads)
 
     training = Training(recipe, args.out)
-    steps = min(args.steps or training.steps, training.steps)
+    steps = training.steps if args.steps is None else min(args.steps, training.steps)
     shape = recipe["training"]["images"], recipe["training"]["pixels"]
     batches = SceneBatches(args.cache, data, training.model.config, *shape,
                            recipe["seed"], steps)
