@@ -27,8 +27,6 @@ from sdim_ros.tools import tiny
 from sdim_ros.tools.scene_cache import VALIDATION_SEED, render_cache
 from sdim_ros.tools.training_data import Batch, SceneBatches
 
-EXAMPLE = "sdim train --config config/train_tiny.yaml --out runs/tiny"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, help="YAML recipe")
