@@ -346,8 +346,10 @@ def main(
         The exit code: 0 after SIGINT or SIGTERM, 2 for unusable parameters, 3 when the worker
         gave up (a launch file's ``respawn`` then starts a new process).
     """
-    # Before rclpy adds its own handler: a SIGTERM while the model loads must interrupt as well.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Before rclpy adds its own handler: a signal while the model loads must interrupt as well,
+    # SIGINT too where a background shell has handed it down as ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     node, code, stopped = None, 0, True
     try:
         _init(args)
