@@ -27,7 +27,9 @@ MIN_HIDDEN = 10
 WEIGHTS_PRIOR = 10
 # A hundred hidden points tell good answers from bad ones, but little about how good they are: on
 # indoor and street frames their own optimum did worse than leaning towards this default.
-DEFAULT_TRUST, TRUST_PRIOR = 0.4, 60
+DEFAULT_TRUST, TRUST_PRIOR = 0.8, 60
+# Strength of the smoother over the area of an image for each known pixel.
+REACH = 0.15
 
 
 def hidden_folds(
@@ -232,8 +234,8 @@ def apply_blend(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The dense map with and without the model.
 
-    The fill is corrected by ``trust`` times the residual of the answers, which is zero where
-    depth was measured and spreads over the image up to its edges. Unsure answers count less.
+    Measurements and answers together are filled up to the edges of the image, unsure answers with
+    less weight; the map goes ``trust`` of the way from the fill without answers to that one.
 
     Args:
         blend: of ``fit_blend``.
@@ -250,23 +252,18 @@ def apply_blend(
             maps[method] = fill.classical(method, sparse, image)
     measured = sparse > 0
     fill_only = np.where(measured, sparse, blend.fill(maps))
-    if answers is None or len(answers) == 0:
+    silent = answers is None or len(answers) == 0
+    if silent or (blend.trust == 0 and measured.any()):
         return fill_only.copy(), fill_only
     at = answers.rows, answers.cols
-    if not measured.any():  # nothing to fill from: the answers are all there is
-        said = np.zeros_like(sparse)
-        said[at] = answers.depth
-        return fill.edge_aware(said, image), fill_only
-    if blend.trust == 0:
-        return fill_only.copy(), fill_only
-    residual, weight = np.zeros_like(sparse), np.zeros_like(sparse)
-    residual[at] = answers.depth - fill_only[at]
+    known, weight = np.zeros_like(sparse), np.zeros_like(sparse)
+    known[at] = answers.depth
     weight[at] = 1 / (1 + np.square(answers.spread / (0.1 * answers.depth)))
-    residual[measured], weight[measured] = 0, 1
-    # As far as the gaps between what is known are wide: dense answers keep their detail.
-    reach = min(300.0, 0.5 * sparse.size / np.count_nonzero(weight))
-    correction = np.nan_to_num(fill.spread_values(image, residual, weight, reach))
-    known = np.concatenate([sparse[measured], answers.depth])
-    depth = np.clip(fill_only + np.float32(blend.trust) * correction,
-                    0.5 * known.min(), 2 * known.max())
+    known[measured], weight[measured] = sparse[measured], 1
+    # About as far as the next known pixel: any farther would blur what the answers tell.
+    reach = min(300.0, REACH * sparse.size / np.count_nonzero(known))
+    told = fill.edge_aware(known, image, weight, reach)
+    if not measured.any():  # nothing to fill from: the answers are all there is
+        return told, fill_only
+    depth = fill_only + np.float32(blend.trust) * (told - fill_only)
     return np.where(measured, sparse, depth), fill_only

@@ -89,8 +89,13 @@ def _openblas() -> ThreadpoolController:
     return ThreadpoolController().select(internal_api="openblas")
 
 
-def edge_aware(sparse: np.ndarray, image: np.ndarray) -> np.ndarray:
+def edge_aware(sparse: np.ndarray, image: np.ndarray, weights: np.ndarray | None = None,
+               reach: float = 300.0) -> np.ndarray:
     """Inverse depth of the points, spread over the image up to its edges.
+
+    Args:
+        weights: (H, W) float32, how much each point counts; None = all the same.
+        reach: as for ``spread_values``.
 
     Returns:
         Dense map; NaN everywhere when nothing is measured.
@@ -99,7 +104,8 @@ def edge_aware(sparse: np.ndarray, image: np.ndarray) -> np.ndarray:
     if not measured.any():
         return np.full(sparse.shape, np.nan, np.float32)
     inverse = np.divide(1, sparse, out=np.zeros(sparse.shape, np.float32), where=measured)
-    dense = 1 / spread_values(image, inverse, measured.astype(np.float32))
+    weights = measured.astype(np.float32) if weights is None else weights * measured
+    dense = 1 / spread_values(image, inverse, weights, reach)
     unreached = np.isnan(dense)
     if unreached.any():
         dense[unreached] = nearest(sparse)[unreached]
