@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from models import random_model
 from safetensors.torch import load_file, save_file
+from training_runs import save_stock
 
 from sdim_ros.core import checkpoint
 from sdim_ros.core.config import ModelSettings
 from sdim_ros.core.fusion import FusionConfig
+from sdim_ros.core.lora import LoraSettings, add_lora
+from sdim_ros.core.model import SdimModel
 from sdim_ros.core.types import ModelUnavailable
+
+LORA = LoraSettings(rank=4, alpha=8.0)
 
 
 @pytest.fixture(scope="module")
@@ -154,22 +160,122 @@ def test_a_stock_model_is_refused_unless_it_is_asked_for(tmp_path: Path) -> None
     assert torch.equal(stock.qwen.model.language_model.embed_tokens.weight, expected)
 
 
-@pytest.mark.parametrize("norm", ["batch", "group"])
-def test_an_adapter_restores_the_sdim_parts_on_its_base(norm: str, tmp_path: Path) -> None:
-    model = random_model(sharpen=1.0, fusion=FusionConfig(8, 8, 16, 8, norm))
-    base, adapter = tmp_path / "base", tmp_path / "adapter"
-    fused = model.qwen.model.visual.patch_embed
-    model.qwen.model.visual.patch_embed = fused.rgb
-    model.qwen.save_pretrained(base)
-    model.tokenizer.backend_tokenizer.save(str(base / "tokenizer.json"))
-    model.qwen.model.visual.patch_embed = fused
+def save_adapted(folder: Path, norm: str = "group", lora: LoraSettings | None = LORA
+                 ) -> SdimModel:
+    """A model as training would leave it: its base in folder/base, its adapter in folder/adapter.
+    """
+    save_stock(random_model(sharpen=1.0, fusion=FusionConfig(8, 8, 16, 8, norm)), folder / "base")
+    model, base = checkpoint.load_base(
+        str(folder / "base"), None, local_only=True, dtype=torch.float32,
+        config=random_model(fusion=FusionConfig(8, 8, 16, 8, norm)).config)
+    if lora is not None:
+        add_lora(model, lora)
+    torch.manual_seed(7)
     with torch.no_grad():
-        model.fusion.out.weight.normal_()
-    checkpoint.save_adapter(model, adapter, str(base))
-    loaded = load(adapter)
-    assert torch.equal(loaded.fusion.out.weight, model.fusion.out.weight)
-    assert sum(f.stat().st_size for f in adapter.iterdir()) < 0.7 * sum(
-        f.stat().st_size for f in base.iterdir())
+        for name, value in checkpoint.sdim_state(model).items():
+            if value.is_floating_point() and "running" not in name:
+                value.normal_(0, 0.05)
+    checkpoint.save_adapter(model, folder / "adapter", base, lora)
+    return model.eval()
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_an_adapter_restores_what_was_trained_on_its_base(
+        norm: str, lora: LoraSettings | None, tmp_path: Path) -> None:
+    model = save_adapted(tmp_path, norm, lora)
+    loaded = checkpoint.load(ModelSettings(checkpoint=str(tmp_path / "adapter")), merge=False)
+    assert loaded.config == model.config
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    written = load_file(tmp_path / "adapter" / "sdim.safetensors")
+    assert any(".lora_A." in name for name in written) == (lora is not None)
+    assert not any(name.endswith("q_proj.base_layer.weight") for name in written)
+
+
+def test_a_loaded_adapter_is_merged_for_use(tmp_path: Path) -> None:
+    model = save_adapted(tmp_path)
+    merged = load(tmp_path / "adapter")
+    assert not any(".lora_" in name for name in merged.state_dict())
+    layer = "qwen.model.language_model.layers.1.mlp.up_proj."
+    state = model.state_dict()
+    expected = state[f"{layer}base_layer.weight"] + LORA.alpha / LORA.rank * (
+        state[f"{layer}lora_B.default.weight"] @ state[f"{layer}lora_A.default.weight"])
+    torch.testing.assert_close(merged.state_dict()[f"{layer}weight"], expected)
+
+
+def test_an_adapter_on_another_base_is_refused(tmp_path: Path) -> None:
+    save_adapted(tmp_path)
+    save_stock(random_model(seed=1, sharpen=1.0), tmp_path / "base")
+    with pytest.raises(ModelUnavailable, match=f"base {tmp_path}/base is not the one that it was"):
+        load(tmp_path / "adapter")
+
+
+def test_an_adapter_says_when_its_base_is_gone(tmp_path: Path) -> None:
+    save_adapted(tmp_path)
+    (tmp_path / "base").rename(tmp_path / "elsewhere")
+    with pytest.raises(ModelUnavailable, match=f"base {tmp_path}/base: .* no such folder"):
+        load(tmp_path / "adapter")
+
+
+def test_an_adapter_whose_base_is_not_in_the_local_cache_fails_without_the_network(
+        tmp_path: Path) -> None:
+    save_adapted(tmp_path)
+    path = tmp_path / "adapter" / "sdim.json"
+    section = json.loads(path.read_text())
+    section["base"].update(name="nobody/no-such-model-here", revision="0123abc")
+    path.write_text(json.dumps(section))
+    with pytest.raises(ModelUnavailable, match="nobody/no-such.*downloads are not allowed"):
+        load(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("damage", ["flipped", "shape", "integers", "missing", "rank", "keys"])
+def test_a_damaged_adapter_is_refused_with_its_folder(damage: str, tmp_path: Path) -> None:
+    save_adapted(tmp_path)
+    path, description = (tmp_path / "adapter" / name for name in ("sdim.safetensors", "sdim.json"))
+    weights, section = load_file(path), json.loads(description.read_text())
+    if damage == "shape":
+        weights["fusion.out.bias"] = torch.zeros(7)
+    elif damage == "integers":
+        weights["fusion.out.bias"] = torch.zeros(3, dtype=torch.int64)
+    elif damage == "missing":
+        del weights["point.near"]
+    elif damage == "rank":
+        section["lora"]["rank"] = 5
+    elif damage == "keys":
+        del section["base"]["digest"]
+    if damage == "flipped":
+        path.write_bytes(path.read_bytes()[:-5] + b"wrong")
+    else:
+        save_file(weights, path)
+        section["sha256"] = checkpoint._sha256(path)
+    description.write_text(json.dumps(section))
+    with pytest.raises(ModelUnavailable, match=f"checkpoint {tmp_path}/adapter.*: ."):
+        load(tmp_path / "adapter")
+
+
+def test_a_base_from_the_hub_is_pinned_to_its_revision(tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer revision in the cache does not take the place of the one trained on."""
+    cache, old, new = tmp_path / "models--some--base", "a" * 40, "b" * 40
+    save_stock(random_model(sharpen=1.0), cache / "snapshots" / old)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(old)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    model, base = checkpoint.load_base("some/base", None, local_only=True, dtype=torch.float32,
+                                       config=random_model().config)
+    assert (base.name, base.revision) == ("some/base", old)
+    checkpoint.save_adapter(model, tmp_path / "adapter", base, None)
+    save_stock(random_model(seed=1, sharpen=1.0), cache / "snapshots" / new)
+    (cache / "refs" / "main").write_text(new)
+    name = "qwen.model.language_model.layers.0.mlp.up_proj.weight"
+    assert torch.equal(load(tmp_path / "adapter").state_dict()[name], model.state_dict()[name])
+
+
+def test_the_base_is_recognised_in_whatever_number_type_it_is_loaded(tmp_path: Path) -> None:
+    save_adapted(tmp_path)
+    assert load(tmp_path / "adapter", dtype="bfloat16").dtype == torch.bfloat16
 
 
 def test_an_id_that_is_not_in_the_local_cache_fails_at_once_without_the_network() -> None:

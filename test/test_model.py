@@ -36,12 +36,12 @@ def test_at_the_start_the_logits_are_those_of_plain_qwen_to_the_bit() -> None:
 
     plain = copy.deepcopy(model.qwen)
     plain.model.visual.patch_embed = plain.model.visual.patch_embed.rgb
-    residual = model.fusion(inputs.image, inputs.depth)[0]
+    residual = model.fusion(inputs.image, inputs.depth).residual
     fused = torch.cat([patches, fusion.patchify(residual, vision.patch_size, 2, 2)[0]], dim=-1)
     assert torch.equal(logits(plain, patches), logits(model.qwen, fused))
     # The control: once the last zero convolution is trained, the depth counts.
     model.fusion.out.weight.normal_(0, 0.1)
-    residual = model.fusion(inputs.image, inputs.depth)[0]
+    residual = model.fusion(inputs.image, inputs.depth).residual
     fused = torch.cat([patches, fusion.patchify(residual, vision.patch_size, 2, 2)[0]], dim=-1)
     assert not torch.equal(logits(plain, patches), logits(model.qwen, fused))
 

@@ -29,6 +29,13 @@ class PrefixCache:
     def get_seq_length(self, *_: object) -> int:
         return 0
 
+    def image(self, index: int) -> PrefixCache:
+        """That of one of the B images, as B = 1."""
+        one = PrefixCache()
+        one.keys = [key[index:index + 1] for key in self.keys]
+        one.values = [value[index:index + 1] for value in self.values]
+        return one
+
 
 class OwnCache:
     """Keys and values of each query's own tokens, which grow with every digit."""

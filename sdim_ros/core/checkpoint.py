@@ -1,8 +1,9 @@
 """Checkpoints on disk: found, checked before use, and written so that none is ever half there.
 
 A *whole* model is ``config.json`` (Qwen's, with an ``sdim`` section), ``model.safetensors`` and
-``tokenizer.json``. An *adapter* is ``sdim.json`` (the base, the same section) and
-``sdim.safetensors`` with the SDIM parts alone. Pickled weights and remote code are refused.
+``tokenizer.json``. An *adapter* is ``sdim.json`` (the base, the same section, the LoRA settings)
+and ``sdim.safetensors`` with the SDIM parts and LoRA alone. Pickled weights and remote code are
+refused.
 """
 
 from __future__ import annotations
@@ -11,24 +12,44 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from safetensors.torch import load_file, save_file
 
 from sdim_ros.core import model as network
 from sdim_ros.core.config import ModelSettings
+from sdim_ros.core.lora import LoraSettings, add_lora, is_lora, merge_lora
 from sdim_ros.core.model import SdimConfig, SdimModel
 from sdim_ros.core.types import ModelUnavailable
 
 WHOLE, ADAPTER = "model.safetensors", "sdim.safetensors"
-# The SDIM parts of the state, the only ones that an adapter holds.
+# The SDIM parts of the state; an adapter holds these and LoRA.
 SDIM_PARTS = ("fusion.", "point.", "qwen.model.visual.patch_embed.depth.")
+BASE_FILES = ("*.json", "*.safetensors", "merges.txt")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The stock model that an adapter was trained on.
+
+    Attributes:
+        name: Hugging Face id, or folder.
+        revision: commit of the id; None for a folder.
+        digest: of a sample of the weights, so that another model under this name is noticed.
+    """
+
+    name: str
+    revision: str | None
+    digest: str
 
 
 def embedded() -> Path:
@@ -36,8 +57,11 @@ def embedded() -> Path:
     return Path(str(resources.files("sdim_ros") / "checkpoints" / "tiny"))
 
 
-def load(settings: ModelSettings) -> SdimModel:
+def load(settings: ModelSettings, *, merge: bool = True) -> SdimModel:
     """The model that the settings name, on its device and ready to answer.
+
+    Args:
+        merge: add an adapter's LoRA to the weights; otherwise its layers stay beside them.
 
     Raises:
         ModelUnavailable: naming path, reason and remedy.
@@ -59,7 +83,49 @@ def load(settings: ModelSettings) -> SdimModel:
         raise ModelUnavailable(
             f"checkpoint {source}: {len(broken)} tensors hold values that are not finite, the "
             f"first is {broken[0]}; get a good copy")
-    return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    model = model.to(device=device, dtype=dtype)
+    if merge:
+        merge_lora(model)
+    return model.eval().requires_grad_(False)
+
+
+def load_base(name: str, revision: str | None, *, local_only: bool, dtype: torch.dtype,
+              config: SdimConfig) -> tuple[SdimModel, Base]:
+    """A stock model with untrained SDIM parts, and what tells it from others.
+
+    Args:
+        name: folder or Hugging Face id.
+        revision: commit of the id; None = the newest one known.
+
+    Raises:
+        ModelUnavailable: naming the base, the reason and the remedy.
+    """
+    folder = Path(name).expanduser()
+    try:
+        if not folder.is_dir():
+            if not HUB_ID.fullmatch(name):
+                raise OSError("there is no such folder, and it is no Hugging Face id either")
+            folder = Path(snapshot_download(
+                name, revision=revision, local_files_only=local_only,
+                allow_patterns=BASE_FILES))
+            revision = folder.name  # a snapshot is named by its commit
+        model = network.load_stock(str(folder), local_only=True, dtype=dtype, config=config)
+    except OSError as problem:
+        hint = "; downloads are not allowed" if local_only else ""
+        raise ModelUnavailable(f"base {name}: cannot be loaded ({problem}){hint}") from problem
+    return model, Base(name, revision, _digest(model))
+
+
+def _digest(model: SdimModel) -> str:
+    """SHA-256 of a few values of each of the base's tensors; all 7 GB would take too long."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.qwen.state_dict().items()):
+        if f"qwen.{name}".startswith(SDIM_PARTS):
+            continue
+        sample = value.flatten()[::max(1, value.numel() // 16)]
+        # Rounded as when it is loaded in bfloat16, so that both ways give the same.
+        digest.update(name.encode() + sample.bfloat16().view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def find_device(name: str) -> torch.device:
@@ -125,11 +191,18 @@ def _load_whole(folder: Path) -> SdimModel:
 def _load_adapter(folder: Path, settings: ModelSettings, dtype: torch.dtype) -> SdimModel:
     section = _read_json(folder / "sdim.json")
     weights = _weights(folder, ADAPTER, section["sha256"])
-    base = section["base"]
-    model = network.load_stock(base, local_only=not settings.allow_download, dtype=dtype,
-                               config=SdimConfig.from_dict(section["sdim"]))
+    wanted = Base(**section["base"])
+    model, base = load_base(
+        wanted.name, wanted.revision, local_only=not settings.allow_download, dtype=dtype,
+        config=SdimConfig.from_dict(section["sdim"]))
+    if base.digest != wanted.digest:
+        raise ModelUnavailable(
+            f"checkpoint {folder}: the base {base.name} is not the one that it was trained on: "
+            "its weights differ; get that base, or train again")
+    if section["lora"] is not None:
+        add_lora(model, LoraSettings(**section["lora"]))
     _check(folder / ADAPTER, weights, sdim_state(model))
-    model.load_state_dict({**model.state_dict(), **weights})
+    model.load_state_dict(weights, strict=False)
     return model
 
 
@@ -182,48 +255,95 @@ def _check(path: Path, weights: Mapping[str, torch.Tensor],
 
 
 def sdim_state(model: SdimModel) -> dict[str, torch.Tensor]:
-    """The SDIM parts of the model's state: what an adapter holds."""
-    return {n: v for n, v in model.state_dict().items() if n.startswith(SDIM_PARTS)}
+    """The SDIM parts of the model's state and LoRA: what an adapter holds."""
+    return {n: v for n, v in model.state_dict().items()
+            if n.startswith(SDIM_PARTS) or is_lora(n)}
 
 
-def save(model: SdimModel, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write a whole model, each file at once.
+def save(model: SdimModel, folder: Path, dtype: torch.dtype = torch.float32,
+         state: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Write a whole model.
 
-    ``config.json`` names the checksum of the weights and is replaced last: should a kill leave
-    new weights beside an old configuration, the mixture is recognised by it and refused.
+    Args:
+        state: of the model, where it holds shards of its tensors; None = its own.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {n: v.detach().to("cpu", dtype).contiguous() for n, v in model.state_dict().items()}
-    write_tensors(folder / WHOLE, state)
-    write_text(folder / "tokenizer.json", model.tokenizer.backend_tokenizer.to_str())
+    state = model.state_dict() if state is None else state
     config = model.qwen.config.to_dict()
-    config["sdim"] = {**model.config.to_dict(), "sha256": _sha256(folder / WHOLE)}
-    write_text(folder / "config.json", json.dumps(config, indent=1, default=str) + "\n")
+
+    def description(sha256: str) -> str:
+        config["sdim"] = {**model.config.to_dict(), "sha256": sha256}
+        return json.dumps(config, indent=1, default=str) + "\n"
+
+    _publish(folder / WHOLE,
+             {n: v.detach().to("cpu", dtype).contiguous() for n, v in state.items()},
+             {"tokenizer.json": lambda _: model.tokenizer.backend_tokenizer.to_str(),
+              "config.json": description})
 
 
-def save_adapter(model: SdimModel, folder: Path, base: str) -> None:
-    """Write the SDIM parts alone, for use on the stock model ``base``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / ADAPTER,
-                  {n: v.detach().cpu().contiguous() for n, v in sdim_state(model).items()})
-    section: dict[str, Any] = {
-        "base": base, "sdim": model.config.to_dict(), "sha256": _sha256(folder / ADAPTER)}
-    write_text(folder / "sdim.json", json.dumps(section, indent=1) + "\n")
+def save_adapter(model: SdimModel, folder: Path, base: Base, lora: LoraSettings | None,
+                 state: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Write the SDIM parts and LoRA alone, for use on the stock model ``base``.
+
+    Args:
+        state: what ``sdim_state`` gives, where the model holds shards; None = its own.
+    """
+    state = sdim_state(model) if state is None else state
+
+    def description(sha256: str) -> str:
+        section = {"base": asdict(base), "sdim": model.config.to_dict(),
+                   "lora": None if lora is None else asdict(lora), "sha256": sha256}
+        return json.dumps(section, indent=1) + "\n"
+
+    _publish(folder / ADAPTER, {n: v.detach().cpu().contiguous() for n, v in state.items()},
+             {"sdim.json": description})
+
+
+def _publish(path: Path, tensors: dict[str, torch.Tensor],
+             texts: Mapping[str, Callable[[str], str]]) -> None:
+    """Write the tensors and the texts beside them, then move all into place.
+
+    The last text names the checksum of the tensors: should a kill hit the few microseconds
+    between the moves, the mixture of old and new is recognised by it and refused.
+
+    Args:
+        texts: by file name, made from the checksum.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _moved_when_written(path, *(path.with_name(n) for n in texts)) as (weights, *others):
+        _save_tensors(tensors, weights)
+        sha256 = _sha256(weights)
+        for other, text in zip(others, texts.values()):
+            other.write_text(text(sha256), encoding="utf-8")
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Write safetensors beside the target, then move them into its place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary, metadata={"format": "pt"})
-    temporary.chmod(0o644)  # safetensors lets nobody else read it
-    os.replace(temporary, path)
+    with _moved_when_written(path) as (temporary,):
+        _save_tensors(tensors, temporary)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write text beside the target, then move it into its place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with _moved_when_written(path) as (temporary,):
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _moved_when_written(*paths: Path) -> Iterator[list[Path]]:
+    """Files to write instead of ``paths``; they take their places, in order, if all goes well."""
+    temporaries = [path.with_name(f".{path.name}.{os.getpid()}") for path in paths]
+    try:
+        yield temporaries
+        for temporary, path in zip(temporaries, paths):
+            os.replace(temporary, path)
+    finally:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+
+
+def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors lets nobody else read it
 
 
 def _sha256(path: Path) -> str:

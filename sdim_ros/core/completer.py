@@ -42,6 +42,18 @@ class _Stopwatch:
         self.ms[name] = self.ms.get(name, 0.0) + 1000 * (time.perf_counter() - start)
 
 
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What the model sees, (H, W, 3) uint8, and the image that guides the fills."""
+
+    seen: np.ndarray
+    guide: np.ndarray
+
+    @classmethod
+    def of(cls, image: np.ndarray, blind: bool) -> _View:
+        return cls(np.full_like(image, GREY) if blind else image, image)
+
+
 class Completer:
     """Completes frames with one model. Not thread-safe: one thread uses it at a time.
 
@@ -94,14 +106,14 @@ class Completer:
         watch = _Stopwatch(beat) if beat else _Stopwatch()
         with watch.stage("prepare"):
             sparse, cleaned = self._clean(frame)
-            seen = np.full_like(frame.image, GREY) if blind else frame.image
+            view = _View.of(frame.image, blind)
             maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
             rows, cols = queries.pixels_to_ask(sparse, self.settings.queries)
-        answers = self._ask(seen, sparse, rows, cols, _at(maps, (rows, cols)), watch)
+        answers = self._ask(view, sparse, rows, cols, _at(maps, (rows, cols)), watch)
         with watch.stage("calibrate"):
             folds = self._folds(frame, sparse)
             hidden = out_of_fold(sparse, frame.image, folds)
-        said = self._ask_hidden(seen, sparse, folds, hidden, watch)
+        said = self._ask_hidden(view, sparse, folds, hidden, watch)
         with watch.stage("fill"):
             blend = self._blend(hidden, said)
             depth, fill_only = apply_blend(blend, sparse, frame.image, answers, maps)
@@ -124,8 +136,8 @@ class Completer:
             rows, cols: (Q,) int.
         """
         sparse, _ = self._clean(frame)
-        seen = np.full_like(frame.image, GREY) if blind else frame.image
-        return self._ask(seen, sparse, rows, cols, self.hints(frame, rows, cols), _Stopwatch())
+        view = _View.of(frame.image, blind)
+        return self._ask(view, sparse, rows, cols, self.hints(frame, rows, cols), _Stopwatch())
 
     def hints(self, frame: Frame, rows: np.ndarray, cols: np.ndarray) -> dict[str, np.ndarray]:
         """The classical values that stand in the prompts of these pixels, (Q,) metres each."""
@@ -147,12 +159,13 @@ class Completer:
                 "and extrinsics, or set input.on_empty_sparse to answer")
         return sparse, cleaned
 
-    def _ask(self, image: np.ndarray, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
+    def _ask(self, view: _View, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
              hints: Mapping[str, np.ndarray], watch: _Stopwatch) -> Answers:
         """Encode the frame once and read the number of every pixel, tile by tile."""
         try:
             with watch.stage("encode"):
-                prefix = self.model.encode(self.model.prepare([image], [sparse]))
+                prefix = self.model.encode(
+                    self.model.prepare([view.seen], [sparse], [view.guide]))
             with watch.stage("query_passes"):
                 return self._read(prefix, sparse, rows, cols, hints, watch)
         except RuntimeError as problem:
@@ -168,7 +181,9 @@ class Completer:
         number = self.model.config.number
         unit = float(prefix.unit[0])
         depth, spread = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
-        for at, suffix in self._suffixes(prefix, sparse, rows, cols, hints, unit):
+        asked = queries.describe(self.model.config, sparse, rows, cols, hints, unit)
+        asked, tile = asked.to(self.model.device), self.settings.queries.tile
+        for at, suffix in engine.suffixes(self.model, prefix, asked, tile):
             watch.beat()
             path = engine.decode(self.model, prefix, suffix, self.readout)
             if not np.isfinite(path.probabilities).all():
@@ -179,31 +194,12 @@ class Completer:
             spread[at] = engine.interval(path, number) * unit
         return Answers(rows, cols, depth, spread)
 
-    def _suffixes(self, prefix: Prefix, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
-                  hints: Mapping[str, np.ndarray], unit: float
-                  ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Indices of each tile of queries, and the embeddings that follow the prefix."""
-        tile = self.settings.queries.tile
-        if self.model.config.addressing == "text":
-            h, w = prefix.pixels.shape[2:]
-            ys, xs = rows * h // sparse.shape[0], cols * w // sparse.shape[1]
-            yield from engine.text_suffixes(self.model, xs, ys, np.zeros(len(rows)), tile)
-            return
-        if len(rows) == 0:
-            return
-        asked = queries.describe(self.model.config, sparse, rows, cols, hints, unit)
-        asked = asked.to(self.model.device)
-        for start in range(0, len(rows), tile):
-            part = asked.part(start, start + tile)
-            yield (np.arange(start, start + len(part)),
-                   self.model.point_suffix(prefix, part)[0])
-
     def _folds(self, frame: Frame, sparse: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         settings = self.settings.fill
         return hidden_folds(sparse, settings.folds, settings.calibration_points,
                             seed=frame.stamp_ns % 2**32)
 
-    def _ask_hidden(self, image: np.ndarray, sparse: np.ndarray,
+    def _ask_hidden(self, view: _View, sparse: np.ndarray,
                     folds: list[tuple[np.ndarray, np.ndarray]], hidden: OutOfFold,
                     watch: _Stopwatch) -> Answers:
         """The model at the hidden points, each fold from a frame that does not show it."""
@@ -212,7 +208,7 @@ class Completer:
             visible = sparse.copy()
             visible[rows, cols] = 0
             hints = _at(hidden.predictions, slice(start, start + len(rows)))
-            said.append(self._ask(image, visible, rows, cols, hints, watch))
+            said.append(self._ask(view, visible, rows, cols, hints, watch))
             start += len(rows)
         none = [np.zeros(0, np.float32)]
         return Answers(hidden.rows, hidden.cols, np.concatenate(none + [a.depth for a in said]),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sdim_ros.core.attention import OwnCache, PrefixCache
 from sdim_ros.core.model import Prefix, SdimModel
+from sdim_ros.core.point_token import PixelQueries
 from sdim_ros.core.prompts import NumberFormat
 
 
@@ -119,6 +120,46 @@ def teacher_forced(model: SdimModel, prefix: Prefix, suffix: Tensor, digits: Ten
     positions = following(prefix.positions, embeds.shape[1])
     hidden = model.language(embeds, positions, OwnCache(), prefix.cache)
     return model.digit_logits(hidden[:, reads]).view(b, k, number.digits, 10)
+
+
+def training_logits(model: SdimModel, prefix: Prefix, queries: PixelQueries, digits: Tensor
+                    ) -> Tensor:
+    """``teacher_forced`` however the checkpoint names a pixel: by a token or by text.
+
+    Args:
+        queries: K pixels in each of the B images of the prefix.
+        digits: (B, K, D) int64, the answers.
+
+    Returns:
+        (B, K, D, 10) float32.
+    """
+    if model.config.addressing == "point":
+        return teacher_forced(model, prefix, model.point_suffix(prefix, queries), digits)
+    images = []
+    for i in range(len(digits)):
+        places, parts = zip(*(
+            (at, teacher_forced(model, prefix.image(i), suffix[None], digits[i:i + 1, at])[0])
+            for at, suffix in suffixes(model, prefix, queries.image(i), len(queries))))
+        order = torch.from_numpy(np.argsort(np.concatenate(places))).to(digits.device)
+        images.append(torch.cat(parts)[order])
+    return torch.stack(images)
+
+
+def suffixes(model: SdimModel, prefix: Prefix, queries: PixelQueries, tile: int
+             ) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """What the queries of one image add to its prefix, tile by tile.
+
+    Yields:
+        indices (n,) into the queries, n <= tile, and embeddings (n, S, C).
+    """
+    if model.config.addressing == "point":
+        for start in range(0, len(queries), tile):
+            part = queries.part(start, start + tile)
+            yield np.arange(start, start + len(part)), model.point_suffix(prefix, part)[0]
+        return
+    height, width = prefix.pixels.shape[2:]
+    xs, ys = (queries.position[0].cpu().numpy() * (width, height)).astype(int).T
+    yield from text_suffixes(model, xs, ys, queries.measured[0].cpu().numpy(), tile)
 
 
 def text_suffixes(model: SdimModel, xs: np.ndarray, ys: np.ndarray, values: np.ndarray,

@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+
+STYLES = ("soft", "he", "hard", "none")
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,13 @@ class FusionConfig:
         rgb_channels, depth_channels: of ``F_hat`` and ``S_hat`` (the paper gives 32 for S_hat).
         high_channels, low_channels: of the two convolutions after the concatenation.
         norm: ``batch`` (the paper; statistics frozen in inference) or ``group``.
+        style: of ``STYLES``: ``soft`` (the paper), or what it is compared with: ``he``, the same network without
+            zero initialisation; ``hard``, image and depth concatenated as they are; ``none``, the
+            image tokens do not know of the depth.
+        pyramid: channels of coarser and coarser levels behind the first of the two convolutions;
+            none in the paper. A large vision model sees far; a tiny one sees far through this.
+        fills: classical fills that stand beside the sparse depth as further channels; none in
+            the paper. From them the fusion makes a guess at every pixel.
     """
 
     rgb_channels: int = 32
@@ -29,10 +41,31 @@ class FusionConfig:
     high_channels: int = 64
     low_channels: int = 32
     norm: str = "batch"
+    style: str = "soft"
+    pyramid: tuple[int, ...] = ()
+    fills: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> FusionConfig:
+        """The reverse of ``dataclasses.asdict``, after JSON or YAML; TypeError on unknown keys."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value
+                      for name, value in values.items()})
+
+    @property
+    def depth_inputs(self) -> int:
+        """Channels of the depth: its log, the mask, and the log of each fill."""
+        return 2 + len(self.fills)
 
 
-def _zero_conv(inside: int, outside: int) -> nn.Conv2d:
-    conv = nn.Conv2d(inside, outside, 3, padding=1)
+def _conv(inside: int, outside: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
+    """3 x 3, initialised as He et al. (ICCV 2015) do for rectifiers."""
+    conv = nn.Conv2d(inside, outside, 3, stride, padding=dilation, dilation=dilation)
+    nn.init.kaiming_normal_(conv.weight, 0.1)
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+def _zero(conv: nn.Conv2d) -> nn.Conv2d:
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(conv.bias)
     return conv
@@ -44,37 +77,98 @@ def _block(conv: nn.Conv2d, norm: str) -> nn.Sequential:
     return nn.Sequential(conv, layer, nn.LeakyReLU(0.1))
 
 
+class Pyramid(nn.Module):
+    """Features of a pixel that know what lies around it: coarser and coarser, and back.
+
+    As in a U-Net (Ronneberger et al., MICCAI 2015); with one width alone it changes nothing.
+    """
+
+    def __init__(self, widths: tuple[int, ...], norm: str) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(
+            _pair(fine, coarse, norm, stride=2) for fine, coarse in zip(widths, widths[1:]))
+        self.up = nn.ModuleList(
+            _pair(fine + coarse, fine, norm) for fine, coarse in zip(widths, widths[1:]))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)"""
+        finer = []
+        for down in self.down:
+            finer.append(features)
+            features = down(features)
+        for up in reversed(self.up):
+            skip = finer.pop()
+            features = functional.interpolate(features, size=skip.shape[-2:])
+            features = up(torch.cat([skip, features], dim=1))
+        return features
+
+
+def _pair(inside: int, outside: int, norm: str, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        _block(_conv(inside, outside, stride), norm), _block(_conv(outside, outside), norm))
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """What the fusion makes of B images.
+
+    Attributes:
+        residual: (B, 3, h, w), the paper's O; all 0 before training.
+        features: (B, low_channels, h, w), sampled by the point tokens.
+        guess: (B, 1, h, w) log of the depth, or None without fills.
+    """
+
+    residual: Tensor
+    features: Tensor
+    guess: Tensor | None
+
+
 class SoftFusion(nn.Module):
-    """Image and sparse depth -> ``O``, an image-shaped residual, and a feature per pixel."""
+    """Image and sparse depth -> ``O``, an image-shaped residual, and features of each pixel."""
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
         c = config
-        self.rgb = _block(nn.Conv2d(3, c.rgb_channels, 3, padding=1), c.norm)
-        self.depth = _block(_zero_conv(2, c.depth_channels), c.norm)
-        mixed = c.rgb_channels + c.depth_channels
-        self.high = _block(nn.Conv2d(mixed, c.high_channels, 3, padding=1), c.norm)
-        self.low = _block(
-            nn.Conv2d(c.high_channels, c.low_channels, 3, padding=2, dilation=2), c.norm)
-        self.out = _zero_conv(c.low_channels, 3)
+        if c.style == "hard":
+            self.rgb = self.depth = nn.Identity()
+            mixed = 3 + c.depth_inputs
+        else:
+            self.rgb = _block(_conv(3, c.rgb_channels), c.norm)
+            self.depth = _block(_conv(c.depth_inputs, c.depth_channels), c.norm)
+            mixed = c.rgb_channels + c.depth_channels
+        self.high = _block(_conv(mixed, c.high_channels), c.norm)
+        self.pyramid = Pyramid((c.high_channels, *c.pyramid), c.norm)
+        self.low = _block(_conv(c.high_channels, c.low_channels, dilation=2), c.norm)
+        self.out = _conv(c.low_channels, 3)
+        self.guess = _zero(_conv(c.low_channels, len(c.fills) + 1)) if c.fills else None
+        self.style = c.style
+        if c.style == "soft":
+            _zero(self.depth[0])
+            _zero(self.out)
 
-    def forward(self, image: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, depth: Tensor) -> Fused:
         """Fuse.
 
         Args:
             image: (B, 3, h, w), normalised as the vision model expects it.
-            depth: (B, 2, h, w): log of the depth in units of the frame's median, and the mask;
-                both 0 where nothing was measured.
-
-        Returns:
-            O: (B, 3, h, w), all 0 before training.
-            features: (B, low_channels, h, w), sampled by the point tokens.
+            depth: (B, 2 + fills, h, w): log of the depth in units of the frame's median, and the
+                mask, both 0 where nothing was measured; the log of each fill.
         """
         # Channels last: convolutions of few channels run up to twice as fast on a CPU.
         image, depth = (x.contiguous(memory_format=torch.channels_last) for x in (image, depth))
-        mixed = torch.cat([self.rgb(image), self.depth(depth)], dim=1)
-        features = self.low(self.high(mixed))
-        return self.out(features), features
+        seen = torch.zeros_like(depth) if self.style == "none" else depth
+        mixed = torch.cat([self.rgb(image), self.depth(seen)], dim=1)
+        features = self.low(self.pyramid(self.high(mixed)))
+        residual = torch.zeros_like(image) if self.style == "none" else self.out(features)
+        return Fused(residual, features, self._guess(features, depth[:, 2:]))
+
+    def _guess(self, features: Tensor, fills: Tensor) -> Tensor | None:
+        """The fills mixed pixel by pixel, and a correction: at first their mean."""
+        if self.guess is None:
+            return None
+        said = self.guess(features).float()
+        mixed = (said[:, :-1].softmax(1) * fills).sum(1, keepdim=True)
+        return mixed + 0.3 * said[:, -1:]
 
 
 class FusedPatchEmbed(nn.Module):
@@ -99,7 +193,9 @@ class FusedPatchEmbed(nn.Module):
         width = self.rgb.proj.weight[0].numel()
         if patches.shape[-1] == width:
             return self.rgb(patches)
-        return self.rgb(patches[:, :width]) + self.depth(patches[:, width:])
+        # A convolution over whole patches is a matrix product, and slow on the way back.
+        weight, bias = self.depth.proj.weight.flatten(1), self.depth.proj.bias
+        return self.rgb(patches[:, :width]) + functional.linear(patches[:, width:], weight, bias)
 
 
 def patchify(image: Tensor, patch: int, merge: int, temporal: int) -> tuple[Tensor, tuple]:

@@ -1,4 +1,4 @@
-"""Text supervision: the loss on the digits of known depths."""
+"""Text supervision: the loss on the digits of known depths; and that of the fusion's guess."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sdim_ros.core.prompts import NumberFormat
 
 # In the number's unit: metres, or medians of the frame.
 SMALLEST_DIVISOR = 0.3
+LARGEST_ERROR = 5.0
 
 
 def text_loss(logits: Tensor, digits: Tensor, number: NumberFormat, metric_weight: float,
@@ -41,3 +42,22 @@ def text_loss(logits: Tensor, digits: Tensor, number: NumberFormat, metric_weigh
         value = (digits * place).sum(-1)
         loss = loss + metric_weight * error / value.clamp(min=SMALLEST_DIVISOR)
     return loss.mean()
+
+
+def guess_loss(guess: Tensor, labels: Tensor) -> Tensor:
+    """Half the relative and half the absolute error of the guess, in the number's unit.
+
+    Args:
+        guess: (B, 1, h, w), log of the depth.
+        labels: (B, H, W), the true depth, 0 = unknown; the guess is resized to it.
+
+    Returns:
+        a scalar, the mean over the images of their means.
+    """
+    size = labels.shape[-2:]
+    said = functional.interpolate(guess, size, mode="bilinear", align_corners=False)[:, 0].exp()
+    known = labels > 0
+    # A few far pixels must not outweigh a whole image.
+    error = (said - labels).abs() * known
+    both = error / labels.clamp(min=SMALLEST_DIVISOR) + error.clamp(max=LARGEST_ERROR)
+    return (both.sum((1, 2)) / (2 * known.sum((1, 2)).clamp(min=1))).mean()

@@ -25,9 +25,11 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.logging import disable_progress_bar
 
+from sdim_ros.core import fill
 from sdim_ros.core.attention import PrefixCache, with_shared_prefix
-from sdim_ros.core.fusion import FusedPatchEmbed, FusionConfig, SoftFusion, patchify
+from sdim_ros.core.fusion import Fused, FusedPatchEmbed, FusionConfig, SoftFusion, patchify
 from sdim_ros.core.point_token import PixelQueries, PointTokens
 from sdim_ros.core.projection import scatter_resize
 from sdim_ros.core.prompts import NumberFormat, Vocabulary
@@ -55,6 +57,11 @@ class SdimConfig:
         max_pixels, min_pixels: area of the image that the model sees.
         neighbours: nearest measurements told to each query.
         hints: classical fills whose value is told to each query.
+        prefix_points: measured points told once, in the prefix that all queries share.
+        prompt: what a query is told of the mask: ``mask_value`` (the paper: 0, or 1 and the
+            measured depth), ``mask`` alone, or ``none``.
+        told: the numbers that stand before a pixel's token: ``tokens`` of the neighbours and
+            hints, the ``guess`` that the fusion makes of its fills, or ``both``.
     """
 
     number: NumberFormat = field(default_factory=NumberFormat)
@@ -64,6 +71,9 @@ class SdimConfig:
     min_pixels: int = 50_176
     neighbours: int = 4
     hints: tuple[str, ...] = ("linear", "edge_aware")
+    prefix_points: int = 0
+    prompt: str = "mask_value"
+    told: str = "tokens"
 
     def unit_of(self, sparse: np.ndarray) -> float:
         """Metres of one unit of the number format in a frame; (H, W) metres, 0 = unknown."""
@@ -77,7 +87,7 @@ class SdimConfig:
         """The reverse of ``dataclasses.asdict``; raises TypeError on unknown keys."""
         values = dict(values)
         return cls(number=NumberFormat(**values.pop("number")),
-                   fusion=FusionConfig(**values.pop("fusion")),
+                   fusion=FusionConfig.from_dict(values.pop("fusion")),
                    hints=tuple(values.pop("hints")), **values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,12 +100,16 @@ class ModelInput:
 
     Attributes:
         image: (B, 3, h, w) float32, resized and normalised.
-        depth: (B, 2, h, w) float32: log of the depth in the number's unit, and the mask.
+        depth: (B, 2 + fills, h, w) float32: log of the depth in the number's unit, the mask,
+            and the log of each fill that the fusion is shown.
+        points: (B, M, 3) float32: x and y from 0 to 1, and the depth in the number's unit, of
+            some of the measured points; 0 = none.
         unit: (B,) float64 on the CPU: metres of one unit of the number format.
     """
 
     image: Tensor
     depth: Tensor
+    points: Tensor
     unit: np.ndarray
 
 
@@ -108,6 +122,7 @@ class Prefix:
         positions: (3, P) float32, of its tokens.
         visual: (B, C, gh, gw), the image tokens in their grid.
         pixels: (B, f, h, w), the fusion's feature of each pixel of the resized image.
+        guess: (B, 1, h, w), the fusion's guess: log of the depth in the number's unit, or None.
         unit: (B,) metres of one unit.
     """
 
@@ -115,7 +130,14 @@ class Prefix:
     positions: Tensor
     visual: Tensor
     pixels: Tensor
+    guess: Tensor | None
     unit: np.ndarray
+
+    def image(self, index: int) -> Prefix:
+        """That of one of the images, as B = 1."""
+        at = slice(index, index + 1)
+        return Prefix(self.cache.image(index), self.positions, self.visual[at], self.pixels[at],
+                      None if self.guess is None else self.guess[at], self.unit[at])
 
 
 class SdimModel(nn.Module):
@@ -126,7 +148,7 @@ class SdimModel(nn.Module):
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
         self.vocabulary = Vocabulary.of(
-            lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
+            lambda text: tokenizer(text, add_special_tokens=False)["input_ids"], config.prompt)
         self.qwen = qwen
         qwen.set_attn_implementation({"text_config": ATTENTION, "vision_config": "sdpa"})
         visual = qwen.model.visual
@@ -134,7 +156,8 @@ class SdimModel(nn.Module):
             visual.patch_embed = FusedPatchEmbed(visual.patch_embed)
         self.fusion = SoftFusion(config.fusion)
         self.point = PointTokens(
-            qwen.config.text_config.hidden_size, config.fusion.low_channels, len(config.hints))
+            qwen.config.text_config.hidden_size, config.fusion.low_channels, len(config.hints),
+            config.prompt, config.told, given=config.prefix_points > 0)
 
     @property
     def device(self) -> torch.device:
@@ -156,58 +179,74 @@ class SdimModel(nn.Module):
             h, w = (h - cell, w) if h > w else (h, w - cell)
         return h, w
 
-    def prepare(self, images: list[np.ndarray], sparses: list[np.ndarray]) -> ModelInput:
+    def prepare(self, images: list[np.ndarray], sparses: list[np.ndarray],
+                guides: list[np.ndarray] | None = None) -> ModelInput:
         """Frames of one size -> tensors.
 
         Args:
             images: each (H, W, 3) uint8 RGB.
             sparses: each (H, W) float32 metres, 0 = unknown, cleaned.
+            guides: the images that guide the fills, where the model is shown others.
         """
         h, w = self.image_size(*sparses[0].shape)
-        pictures, depths, units = [], [], []
-        for image, sparse in zip(images, sparses, strict=True):
-            small = Image.fromarray(image).resize((w, h), Image.Resampling.BICUBIC)
-            pictures.append((np.asarray(small, np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD)
+        pictures, depths, given, units = [], [], [], []
+        for image, sparse, guide in zip(images, sparses, guides or images, strict=True):
+            small = _resized(image, h, w)
+            pictures.append((small.astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD)
             units.append(self.config.unit_of(sparse))
             # Points are scattered, never interpolated: a resized map would invent depths.
             points = scatter_resize(sparse, (h, w))
             known = points > 0
             log = np.log(np.where(known, points / units[-1], 1))
-            depths.append(np.stack([log, known]).astype(np.float32))
+            guide = small if guide is image else _resized(guide, h, w)
+            fills = self._log_fills(points / units[-1], guide)
+            depths.append(np.stack([log, known, *fills]).astype(np.float32))
+            given.append(_some_points(points / units[-1], self.config.prefix_points))
         image = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
-        return ModelInput(image.to(self.device), torch.from_numpy(np.stack(depths)).to(
-            self.device), np.array(units))
+        depth, told = (torch.from_numpy(np.stack(parts)) for parts in (depths, given))
+        return ModelInput(image.to(self.device), depth.to(self.device), told.to(self.device),
+                          np.array(units))
+
+    def _log_fills(self, points: np.ndarray, guide: np.ndarray) -> list[np.ndarray]:
+        """The log of the fills that the fusion is shown, (h, w) each; 0 where there is none."""
+        fills = (fill.classical(name, points.astype(np.float32), guide)
+                 for name in self.config.fusion.fills)
+        return [np.nan_to_num(np.log(dense)) for dense in fills]
 
     def encode(self, inputs: ModelInput) -> Prefix:
         """Vision pass and language pass over what all pixels share; keeps the graph."""
-        visual, pixels = self.see(inputs)
-        embeds, positions = self.shared_tokens(visual)
+        visual, fused = self.see(inputs)
+        points = self.point.given(inputs.points, visual, fused.features) if len(
+            inputs.points[0]) else None
+        embeds, positions = self.shared_tokens(visual, points)
         cache = PrefixCache()
         self.language(embeds, positions, cache)
-        return Prefix(cache, positions, visual, pixels, inputs.unit)
+        return Prefix(cache, positions, visual, fused.features, fused.guess, inputs.unit)
 
-    def see(self, inputs: ModelInput) -> tuple[Tensor, Tensor]:
-        """The vision pass alone: image tokens in their grid and pixel features, as in Prefix."""
+    def see(self, inputs: ModelInput) -> tuple[Tensor, Fused]:
+        """The vision pass alone: image tokens in their grid, as in Prefix, and the fusion."""
         vision = self.qwen.config.vision_config
         merge = vision.spatial_merge_size
-        fused, pixels = self.fusion(inputs.image.to(self.dtype), inputs.depth.to(self.dtype))
+        fused = self.fusion(inputs.image.to(self.dtype), inputs.depth.to(self.dtype))
         cut = (vision.patch_size, merge, vision.temporal_patch_size)
         rgb, (gh, gw) = patchify(inputs.image.to(self.dtype), *cut)
-        patches = torch.cat([rgb, patchify(fused, *cut)[0]], dim=-1)
+        patches = torch.cat([rgb, patchify(fused.residual, *cut)[0]], dim=-1)
         b = len(inputs.unit)
         grid = torch.tensor([[1, gh, gw]] * b, device=self.device)
         tokens = self.qwen.model.visual(patches, grid_thw=grid).pooler_output
         tokens = tokens.view(b, (gh // merge) * (gw // merge), -1)
-        return tokens.transpose(1, 2).reshape(b, -1, gh // merge, gw // merge), pixels
+        return tokens.transpose(1, 2).reshape(b, -1, gh // merge, gw // merge), fused
 
-    def shared_tokens(self, visual: Tensor) -> tuple[Tensor, Tensor]:
-        """Text, image, text: the prefix as embeddings (B, P, C) at positions (3, P)."""
+    def shared_tokens(self, visual: Tensor, points: Tensor | None = None
+                      ) -> tuple[Tensor, Tensor]:
+        """Text, image, points, text: the prefix as embeddings (B, P, C) at positions (3, P)."""
         before, after = self.vocabulary.prefix()
         b, _, rows, columns = visual.shape
+        told = visual.new_zeros(b, 0, visual.shape[1]) if points is None else points
         embeds = torch.cat([
-            self.embed(before).expand(b, -1, -1), visual.flatten(2).transpose(1, 2),
+            self.embed(before).expand(b, -1, -1), visual.flatten(2).transpose(1, 2), told,
             self.embed(after).expand(b, -1, -1)], dim=1)
-        positions = prefix_positions(len(before), rows, columns, len(after))
+        positions = prefix_positions(len(before), rows, columns, told.shape[1] + len(after))
         return embeds, positions.to(self.device)
 
     def language(self, embeds: Tensor, positions: Tensor, cache: Any,
@@ -231,10 +270,30 @@ class SdimModel(nn.Module):
 
     def point_suffix(self, prefix: Prefix, queries: PixelQueries) -> Tensor:
         """The tokens of each query, (B, K, S, C)."""
-        return self.point(queries, prefix.visual, prefix.pixels)
+        tokens = self.point(queries, prefix.visual, prefix.pixels, prefix.guess)
+        return tokens.to(prefix.visual.dtype)
 
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())
+
+
+def _some_points(depth: np.ndarray, count: int) -> np.ndarray:
+    """(count, 3) float32: x and y from 0 to 1, and the depth, of as many points of (h, w).
+
+    Where there are fewer they repeat, so that frames of a batch have as many; 0 without any.
+    """
+    rows, cols = np.nonzero(depth)
+    if count == 0 or len(rows) == 0:
+        return np.zeros((count, 3), np.float32)
+    at = np.resize(np.random.default_rng(0).permutation(len(rows)), count)
+    rows, cols = rows[at], cols[at]
+    height, width = depth.shape
+    return np.stack([(cols + 0.5) / width, (rows + 0.5) / height, depth[rows, cols]],
+                    axis=1).astype(np.float32)
+
+
+def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def prefix_positions(before: int, rows: int, columns: int, after: int) -> Tensor:
@@ -261,6 +320,7 @@ def build(qwen_config: dict[str, Any], config: SdimConfig,
 def load_stock(source: str, *, local_only: bool, dtype: torch.dtype,
                config: SdimConfig) -> SdimModel:
     """A stock Qwen2.5-VL (folder or Hugging Face id) with untrained SDIM parts."""
+    disable_progress_bar()
     qwen = Qwen2_5_VLForConditionalGeneration.from_pretrained(
         source, local_files_only=local_only, dtype=dtype, use_safetensors=True)
     return SdimModel(qwen, config, load_tokenizer(source, local_only=local_only)).to(dtype)

@@ -21,6 +21,8 @@ PERIODS = (100.0, 10.0, 1.0, 0.1, 0.01)
 HARMONICS = (1, 2)
 VALUE_FEATURES = 2 * len(PERIODS) * len(HARMONICS) + 2
 POSITION_FEATURES = 2 * 2 * 4
+# Which numbers stand before a pixel's token; see SdimConfig.told.
+TOLD = ("tokens", "guess", "both")
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,18 @@ def sample(features: Tensor, position: Tensor) -> Tensor:
     return out.squeeze(3).transpose(1, 2).to(features.dtype)
 
 
+def _waves(position: Tensor) -> Tensor:
+    """(..., 2) positions -> (..., POSITION_FEATURES), waves of four lengths."""
+    scales = position.new_tensor([1.0, 2.0, 4.0, 8.0]) * math.pi
+    angle = (position.unsqueeze(-1) * scales).flatten(-2)
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
 class PointTokens(nn.Module):
     """Pixel queries -> the token embeddings that stand for them in the language model."""
 
-    def __init__(self, width: int, pixel_features: int, hints: int) -> None:
+    def __init__(self, width: int, pixel_features: int, hints: int, prompt: str = "mask_value",
+                 told: str = "tokens", given: bool = False) -> None:
         super().__init__()
         inner, f = min(width, 512), pixel_features
         self.ask = nn.Parameter(0.02 * torch.randn(2, width))
@@ -108,38 +118,65 @@ class PointTokens(nn.Module):
         self.ask_mlp = mlp(f + POSITION_FEATURES + VALUE_FEATURES + 2)
         self.near_mlp = mlp(VALUE_FEATURES + 2 + 4 + 3 * f + width)
         self.hint_mlp = mlp(VALUE_FEATURES + 2)
+        self.guess_mlp = mlp(VALUE_FEATURES + 2) if told in ("guess", "both") else None
+        self.around = told in ("tokens", "both")
+        self.given_mlp = mlp(VALUE_FEATURES + POSITION_FEATURES + f) if given else None
+        self.prompt = prompt
 
-    def forward(self, queries: PixelQueries, visual: Tensor, pixels: Tensor) -> Tensor:
+    def forward(self, queries: PixelQueries, visual: Tensor, pixels: Tensor,
+                guess: Tensor | None) -> Tensor:
         """Embed.
 
         Args:
             queries: K pixels in each of B images.
             visual: (B, C, gh, gw), the image tokens as the language model gets them.
             pixels: (B, f, h, w), a feature per pixel from the fusion.
+            guess: (B, 1, h, w), log of the depth that the fusion expects, or None.
 
         Returns:
-            (B, K, S, C): S = nearest measurements, hints, then the pixel itself.
+            (B, K, S, C): S = the nearest measurements, the hints and the guess, as far as they
+            are told, then the pixel itself.
         """
-        q, dtype = queries, visual.dtype
+        q = queries
         here = sample(pixels, q.position)  # (B, K, f)
-        reference = q.hints[..., :1] if q.hints.shape[-1] else q.near_value[..., :1]
-        tokens = [self._near(q, visual, pixels, here, reference)]
-        if q.hints.shape[-1]:
-            told = torch.cat([value_features(q.hints), log_ratio(q.hints, reference)], dim=-1)
-            tokens.append(self.hint + self.hint_mlp(told.to(dtype)))
-        tokens.append(self._ask(q, visual, here).unsqueeze(2))
-        return torch.cat(tokens, dim=2)
+        none = torch.zeros_like(q.measured).unsqueeze(-1)
+        reference = torch.cat([q.hints, q.near_value, none], dim=-1)[..., :1]
+        tokens = []
+        if self.around and q.near_value.shape[-1]:
+            tokens.append(self._near(q, visual, pixels, here, reference))
+        if self.around and q.hints.shape[-1]:
+            value = torch.cat([value_features(q.hints), log_ratio(q.hints, reference)], dim=-1)
+            tokens.append(self.hint + self.hint_mlp(value.to(here.dtype)))
+        if self.guess_mlp is not None:
+            # Digits are a jagged function of the guess, which has a loss of its own.
+            told = sample(guess.detach(), q.position).float().exp()
+            value = torch.cat([value_features(told), log_ratio(told, reference)], dim=-1)
+            tokens.append(self.guess_mlp(value.to(here.dtype)))
+        return torch.cat([*tokens, self._ask(q, visual, here).unsqueeze(2)], dim=2)
+
+    def given(self, points: Tensor, visual: Tensor, pixels: Tensor) -> Tensor:
+        """Measured points as tokens of the prefix that all queries share.
+
+        Args:
+            points: (B, M, 3), x and y as in ``PixelQueries`` and the depth, 0 = none.
+            visual, pixels: as in ``forward``.
+
+        Returns:
+            (B, M, C)
+        """
+        place, dtype = points[..., :2], pixels.dtype
+        told = torch.cat([value_features(points[..., 2]).to(dtype), _waves(place).to(dtype),
+                          sample(pixels, place)], dim=-1)
+        return sample(visual, place) + self.given_mlp(told)
 
     def _ask(self, q: PixelQueries, visual: Tensor, here: Tensor) -> Tensor:
         b, k = q.measured.shape
-        scales = q.position.new_tensor([1.0, 2.0, 4.0, 8.0]) * math.pi
-        angle = (q.position.unsqueeze(-1) * scales).flatten(2)  # (B, K, 8)
         frame = torch.stack([q.spacing.log(), q.aspect.log()], dim=-1)
         told = torch.cat([
-            here, angle.sin().to(here.dtype), angle.cos().to(here.dtype),
-            value_features(q.measured).to(here.dtype),
+            here, _waves(q.position).to(here.dtype),
+            value_features(q.measured * (self.prompt == "mask_value")).to(here.dtype),
             frame.unsqueeze(1).expand(b, k, 2).to(here.dtype)], dim=-1)
-        mask = (q.measured > 0).long()
+        mask = (q.measured > 0).long() * (self.prompt != "none")
         return self.ask[mask] + sample(visual, q.position) + self.ask_mlp(told)
 
     def _near(self, q: PixelQueries, visual: Tensor, pixels: Tensor, here: Tensor,

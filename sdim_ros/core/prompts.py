@@ -25,11 +25,15 @@ TURN = "<|im_end|>\n<|im_start|>assistant\n"
 PIXEL = "The current pixel is at x {x}, y {y}. "
 MASK_0 = "The mask value is 0, predict the distance. "
 MASK_1 = "The mask value is 1, the measured distance is {value} meters, preserve it. "
+MASK_1_ALONE = "The mask value is 1, preserve the distance. "
 ANSWER = "The pixel is "
 # Never asked for: the number is all that is decoded. It stands in the tiny vocabulary.
 ANSWER_END = " meters away from the camera."
 
 DIGITS = "0123456789"
+
+# What the prompt tells of the mask: the paper's whole prompt, and what it is compared with.
+PROMPTS = ("mask_value", "mask", "none")
 
 
 @dataclass(frozen=True)
@@ -108,16 +112,21 @@ class Vocabulary:
         digits: ids of "0" to "9".
         point: id of ".".
         image_pad: id of the image placeholder.
+        prompt: one of ``PROMPTS``.
     """
 
     encode: Callable[[str], list[int]]
     digits: tuple[int, ...]
     point: int
     image_pad: int
+    prompt: str = "mask_value"
 
     @classmethod
-    def of(cls, encode: Callable[[str], list[int]]) -> Vocabulary:
+    def of(cls, encode: Callable[[str], list[int]], prompt: str = "mask_value") -> Vocabulary:
         """Resolve the ids at run time.
+
+        Args:
+            encode, prompt: as the attributes.
 
         Raises:
             ValueError: when a digit, the point or the placeholder is not one single token.
@@ -128,12 +137,13 @@ class Vocabulary:
             if len(tokens) != 1:
                 raise ValueError(f"the tokenizer splits {text!r} into {len(tokens)} tokens")
             ids[text] = tokens[0]
-        return cls(encode, tuple(ids[d] for d in DIGITS), ids["."], ids[IMAGE_PAD])
+        return cls(encode, tuple(ids[d] for d in DIGITS), ids["."], ids[IMAGE_PAD], prompt)
 
     def prefix(self) -> tuple[list[int], list[int]]:
         """Token ids before and after the image: all the text that is the same for every pixel."""
         before = self.encode(SYSTEM + IMAGE_START)
-        after = self.encode(IMAGE_END + INSTRUCTION + QUESTION + TURN)
+        instruction = "" if self.prompt == "none" else INSTRUCTION
+        after = self.encode(IMAGE_END + instruction + QUESTION + TURN)
         return before, after
 
     def pixel_question(self, x: int, y: int, value: str | None) -> list[int]:
@@ -143,5 +153,7 @@ class Vocabulary:
             x, y: the pixel in the image that the model sees (after resizing), from 0.
             value: the measured distance as text (mask 1), or None where it is missing (mask 0).
         """
-        mask = MASK_0 if value is None else MASK_1.format(value=value)
-        return self.encode(PIXEL.format(x=x, y=y) + mask + ANSWER)
+        measured = MASK_1 if self.prompt == "mask_value" else MASK_1_ALONE
+        mask = MASK_0 if value is None else measured.format(value=value)
+        told = "" if self.prompt == "none" else mask
+        return self.encode(PIXEL.format(x=x, y=y) + told + ANSWER)

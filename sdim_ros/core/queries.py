@@ -80,7 +80,7 @@ def describe(config: SdimConfig, sparse: np.ndarray, rows: np.ndarray, cols: np.
         return torch.from_numpy(np.nan_to_num(values / unit).astype(np.float32))[None]
 
     k = config.neighbours
-    if n:
+    if n and k:
         near_rows, near_cols = fill.nearest_points(sparse, rows, cols, k)
         near_value = sparse[near_rows, near_cols]
     else:
