@@ -34,6 +34,9 @@ setup(
         "scipy>=1.10",
         "torch>=2.6",
         "transformers>=5,<6",
+        "huggingface_hub>=1",
+        "accelerate>=1",
+        "peft>=0.18",
         "safetensors>=0.4",
         "opencv-contrib-python-headless>=4.8",
         "matplotlib>=3.7",
@@ -44,8 +47,12 @@ setup(
         "pillow>=9.4",
         "threadpoolctl>=3",
     ],
-    # Without this entry colcon test finds no tests, and says that all went well.
-    extras_require={"test": ["pytest>=7,<9"]},
+    extras_require={
+        # Without this entry colcon test finds no tests, and says that all went well.
+        "test": ["pytest>=7,<9"],
+        # Curves in the browser, and Hypersim's files.
+        "train": ["tensorboard>=2.14", "h5py>=3.8"],
+    },
     zip_safe=False,
     entry_points={
         "console_scripts": [

@@ -8,8 +8,10 @@ import pytest
 
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools import sampling
+from sdim_ros.tools.data_recipe import SourceRecipe
 from sdim_ros.tools.datasets import (
-    FramesFolder, frame_names, motorcycle_stereo, open_dataset, read_depth, write_depth_png,
+    FramesFolder, frame_names, motorcycle_stereo, open_dataset, open_source, read_depth,
+    write_depth_png,
 )
 
 CAMERA = {"fx": 20.0, "fy": 20.0, "cx": 8.0, "cy": 6.0, "width": 16, "height": 12}
@@ -60,6 +62,13 @@ def test_names_are_known_without_reading_the_frames(folder):
 
 def test_each_frame_can_be_read_by_slice_of_every_second(folder):
     assert [sample.name for sample in FramesFolder(folder)[::2]] == ["a"]
+
+
+@pytest.mark.parametrize("frames, held", [(1, 0), (2, 1), (25, 2)])
+def test_the_last_tenth_of_a_folder_is_held_out_and_at_least_one_of_two(folder, frames, held):
+    write_index(folder, depth_scale=256, frames=[{"name": "a"}] * frames)
+    source = open_source(SourceRecipe("frames", folder=folder))
+    assert source.held_out.tolist() == [False] * (frames - held) + [True] * held
 
 
 @pytest.mark.parametrize("spoil, expected", [

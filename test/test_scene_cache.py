@@ -3,25 +3,67 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from sdim_ros.tools.scene_cache import load_shard, save_shard, save_shards
+from sdim_ros.core.types import BadInput
+from sdim_ros.tools import scene_cache
+from sdim_ros.tools.scene_cache import SceneFrames, render_missing
 from sdim_ros.tools.scenes import render
 
 
-def test_a_shard_gives_back_its_frames(tmp_path):
-    path = save_shard(tmp_path / "shard.npz", range(4), 96, 72)
-    loaded = load_shard(path)
-    assert len(loaded) == 4 and list(tmp_path.iterdir()) == [path]
-    frames = [render(seed, 96, 72) for seed in range(4)]
-    for (image, depth, camera), (image_there, depth_there, camera_there) in zip(loaded, frames):
-        np.testing.assert_array_equal(image, image_there)
-        np.testing.assert_allclose(depth, depth_there, rtol=1e-4)
-        assert depth.dtype == np.float32 and camera == camera_there
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(scene_cache, "FRAMES_PER_SHARD", 2)
 
 
-def test_parallel_shards_continue_where_they_stopped(tmp_path):
-    first = save_shards(tmp_path, 2, 1, workers=2, width=64, height=48)
-    written = [path.stat().st_mtime_ns for path in first]
-    again = save_shards(tmp_path, 3, 1, workers=1, width=64, height=48)
-    assert again[:2] == first and len(again) == 3 and again[2].exists()
-    assert [path.stat().st_mtime_ns for path in first] == written
+def save(frames: SceneFrames) -> None:
+    """In this process, which is faster for a few."""
+    for path, seeds in frames.shards.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scene_cache.save_shard(path, seeds, frames.size)
+
+
+def test_the_cache_gives_back_what_was_rendered(tmp_path):
+    frames = SceneFrames(tmp_path, (96, 72), 3, first_seed=7)
+    save(frames)
+    assert len(frames) == 3 and frames.names[0] == "scene_000000007"
+    for seed, sample in zip((7, 8, 9), frames):
+        image, depth, camera = render(seed, 96, 72)
+        np.testing.assert_array_equal(sample.image, image)
+        np.testing.assert_allclose(sample.truth, depth, rtol=1e-4)
+        assert sample.truth.dtype == np.float32 and sample.camera == camera
+        assert sample.sparse is None
+
+
+def test_unknown_depth_stays_unknown(tmp_path, monkeypatch):
+    image, depth, camera = render(0, 96, 72)
+    depth[:, :5] = 0
+    monkeypatch.setattr(scene_cache, "render", lambda *_: (image, depth, camera))
+    frames = SceneFrames(tmp_path, (96, 72), 1)
+    save(frames)
+    assert not frames[0].truth[:, :5].any()
+    np.testing.assert_allclose(frames[0].truth[:, 5:], depth[:, 5:], rtol=1e-4)
+
+
+def test_only_missing_shards_are_rendered_and_no_half_file_stays(tmp_path):
+    first = SceneFrames(tmp_path, (64, 48), 2)
+    render_missing([first], workers=1)
+    written = [path.stat().st_mtime_ns for path in first.shards]
+    reports = []
+    more = [SceneFrames(tmp_path, (64, 48), 4), SceneFrames(tmp_path, (48, 64), 1)]
+    render_missing(more, 2, lambda done, wanted: reports.append((done, wanted)))
+    assert [path.stat().st_mtime_ns for path in first.shards] == written
+    assert reports == [(1, 2), (2, 2)]
+    assert more[0][3].image.shape == (48, 64, 3) and more[1][0].image.shape == (64, 48, 3)
+    assert not list(tmp_path.rglob("*partial*"))
+
+
+def test_a_missing_or_damaged_shard_is_named_with_the_remedy(tmp_path):
+    frames = SceneFrames(tmp_path, (64, 48), 1)
+    path = next(iter(frames.shards))
+    with pytest.raises(BadInput, match=f"{path} does not exist: start the training again"):
+        frames[0]
+    save(frames)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(BadInput, match=f"{path} is damaged.*delete it"):
+        frames[0]

@@ -90,9 +90,9 @@ def measure(completer: Completer, frame: Frame, many: int, few: int, rounds: int
         inputs = model.prepare([frame.image], [frame.sparse])
         seen = model.see(inputs)
         for i in range(few):
-            visual, pixels = seen if shared_vision else model.see(inputs)
-            suffix = model.point(asked.part(i, i + 1), visual, pixels)[0]
-            answer_alone(model, visual, suffix, readout)
+            visual, fused = seen if shared_vision else model.see(inputs)
+            told = model.point(asked.part(i, i + 1), visual, fused.features, fused.guess)
+            answer_alone(model, visual, told[0], readout)
 
     seconds: dict[str, list[float]] = {"engine": [], "naive": [], "shared": [], "frame": []}
     stages: dict[str, list[float]] = {}

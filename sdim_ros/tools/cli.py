@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType, ModuleType
 
 from sdim_ros.core.types import SdimError
 
@@ -56,12 +59,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sdim {parsed.verb}: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print(f"sdim {parsed.verb}: stopped", file=sys.stderr)
         return 130
 
 
-def _tool(verb: str):
+def _tool(verb: str) -> ModuleType:
     """The module of a verb: it has ``add_arguments(parser)`` and ``run(args) -> int``."""
-    return importlib.import_module(f"sdim_ros.tools.{verb}")
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # a shell's background job ignores Ctrl-C
+        signal.signal(signal.SIGINT, _leave)
+    try:
+        return importlib.import_module(f"sdim_ros.tools.{verb}")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _leave(_: int, __: FrameType | None) -> None:
+    """End at once: half-imported libraries would answer Ctrl-C with tracebacks, or not at all."""
+    print("sdim: stopped", file=sys.stderr, flush=True)
+    os._exit(130)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
-"""Frames on disk: the frames folder, single depth files, and one real scene from a package."""
+"""Frames on disk: the frames folder, single depth files, and one real scene from a package.
+
+Public data sets and bags have modules of their own; ``open_source`` opens each by its kind.
+"""
 
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +17,7 @@ import numpy as np
 
 from sdim_ros.core.projection import disparity_to_depth
 from sdim_ros.core.types import BadInput, Camera, Frame
+from sdim_ros.tools.data_recipe import SourceRecipe
 
 IMAGE_ENDINGS = (".jpg", ".png", ".jpeg")
 DATASETS = ("motorcycle",)
@@ -69,11 +74,38 @@ class Sample:
             f"sparse/{self.name}.png or gt/{self.name}.png")
 
 
-class FramesFolder(Sequence[Sample]):
-    """A folder with ``frames.json``, ``rgb/``, and ``sparse/`` or ``gt/`` or both.
+class Frames(Sequence[Sample]):
+    """Frames that are read when they are asked for.
 
-    Frames are read when they are asked for.
+    Attributes:
+        names: of all frames, known without reading them.
     """
+
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, position: Any) -> Any:
+        if isinstance(position, slice):
+            return [self[i] for i in range(*position.indices(len(self)))]
+        return self.read(range(len(self))[position])
+
+    @abstractmethod
+    def read(self, number: int) -> Sample:
+        """The frame at a place from 0 to the length, less one."""
+
+    @property
+    def held_out(self) -> np.ndarray:
+        """(N,) bool: frames that never train and may judge; here the last tenth.
+
+        One piece at the end: neighbours in time look alike.
+        """
+        return np.arange(len(self)) >= len(self) - max(len(self) // 10, int(len(self) > 1))
+
+
+class FramesFolder(Frames):
+    """A folder with ``frames.json``, ``rgb/``, and ``sparse/`` or ``gt/`` or both."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -82,14 +114,8 @@ class FramesFolder(Sequence[Sample]):
         self.entries: list[dict[str, Any]] = index["frames"]
         self.names = [str(entry["name"]) for entry in self.entries]
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, position: Any) -> Any:
-        if isinstance(position, slice):
-            return [self[i] for i in range(*position.indices(len(self)))]
-        entry = self.entries[position]
-        name = self.names[position]
+    def read(self, number: int) -> Sample:
+        entry, name = self.entries[number], self.names[number]
         image = read_image(self._image_path(name))
         return Sample(
             name=name,
@@ -150,10 +176,29 @@ def open_dataset(folder: str | None, name: str | None) -> Sequence[Sample]:
     return FramesFolder(folder) if folder is not None else [motorcycle()]
 
 
+def open_source(source: SourceRecipe) -> Frames:
+    """The frames of a recipe's source, other than rendered scenes.
+
+    Raises:
+        BadInput: nothing of that kind is there; names the files looked for and the remedy.
+    """
+    # Imported here: each of them needs the classes of this module, and packages of its own.
+    if source.kind == "hypersim":
+        from sdim_ros.tools.hypersim import Hypersim
+        return Hypersim(source.folder)
+    if source.kind == "virtual_kitti":
+        from sdim_ros.tools.virtual_kitti import VirtualKitti
+        return VirtualKitti(source.folder)
+    if source.kind == "bag":
+        from sdim_ros.tools.bag_frames import BagFrames
+        return BagFrames(source.folder, source.topics, source.extrinsics)
+    return FramesFolder(source.folder)
+
+
 def frame_names(samples: Sequence[Sample]) -> list[str]:
     """The names of all frames, without reading those of a folder."""
-    if isinstance(samples, FramesFolder):
-        return samples.names
+    if isinstance(samples, Frames):
+        return list(samples.names)
     return [sample.name for sample in samples]
 
 

@@ -2,74 +2,129 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
-from itertools import repeat
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
-from sdim_ros.core.types import Camera
+from sdim_ros.core.types import BadInput, Camera
+from sdim_ros.tools.datasets import Frames, Sample
 from sdim_ros.tools.scenes import render
 
 FRAMES_PER_SHARD = 50
-# Frames that judge the training have seeds that no training run reaches.
-VALIDATION_SEED = 900_000_000
-_CODE_LOW, _CODE_SPAN = np.log(0.1), np.log(1600.0)
+# Part of every file name. To be raised when the renderer gives other frames for the same seed.
+EDITION = 2
+# Depth is stored as its logarithm in 16 bits, 0.1 to 160 m: a relative error of at most 6e-5.
+_LOW, _SPAN = np.log(0.1), np.log(1600.0)
+_DEPTH_OF_CODE = np.exp(np.arange(-1, 65535) / 65534 * _SPAN + _LOW).astype(np.float32)
+_DEPTH_OF_CODE[0] = 0  # unknown
 
 
-def render_cache(folder: Path, data: dict[str, Any], first_seed: int, workers: int) -> None:
-    """Render the frames that are not in the cache yet, an equal share of each size."""
-    share = data["frames"] // len(data["sizes"])
-    for number, (width, height) in enumerate(data["sizes"]):
-        save_shards(
-            folder / f"{width}x{height}", -(-share // FRAMES_PER_SHARD), FRAMES_PER_SHARD,
-            workers, first_seed + number * share, width, height)
+class SceneFrames(Frames):
+    """The rendered frames of one size; frame ``i`` has the seed ``first_seed + i``.
+
+    ``render_missing`` makes the files; frames are read when they are asked for.
+
+    Args:
+        folder: of the cache, shared by all sizes and trainings.
+        size: (width, height).
+    """
+
+    def __init__(self, folder: Path | str, size: tuple[int, int], frames: int,
+                 first_seed: int = 0) -> None:
+        self.size, self.frames, self.first_seed = size, frames, first_seed
+        self.folder = Path(folder) / f"{size[0]}x{size[1]}"
+
+    @property
+    def names(self) -> list[str]:
+        return [f"scene_{self.first_seed + i:09d}" for i in range(self.frames)]
+
+    def __len__(self) -> int:
+        return self.frames
+
+    @property
+    def shards(self) -> dict[Path, range]:
+        """The file and the seeds of every shard."""
+        return dict(self._shard(start) for start in range(0, self.frames, FRAMES_PER_SHARD))
+
+    def read(self, number: int) -> Sample:
+        path, seeds = self._shard(number - number % FRAMES_PER_SHARD)
+        seed = self.first_seed + number
+        image, depth, intrinsics = _read(path, seed - seeds.start)
+        camera = Camera(*intrinsics.tolist(), *self.size)
+        return Sample(f"scene_{seed:09d}", image, None, depth, camera)
+
+    def _shard(self, start: int) -> tuple[Path, range]:
+        count = min(FRAMES_PER_SHARD, self.frames - start)
+        seed = self.first_seed + start
+        return (self.folder / f"scenes{EDITION}_{seed:09d}_{count}.npz",
+                range(seed, seed + count))
 
 
-def save_shards(folder: Path | str, shards: int, frames_per_shard: int, workers: int = 1,
-                first_seed: int = 0, width: int = 320, height: int = 240) -> list[Path]:
-    """Render many shards in parallel processes; shards that exist already are kept."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    starts = range(first_seed, first_seed + shards * frames_per_shard, frames_per_shard)
-    paths = {Path(folder) / f"scenes_{start:08d}_{frames_per_shard}.npz":
-             range(start, start + frames_per_shard) for start in starts}
-    todo = {path: seeds for path, seeds in paths.items() if not path.exists()}
+def render_missing(frames: Sequence[SceneFrames], workers: int,
+                   report: Callable[[int, int], None] = lambda done, wanted: None) -> None:
+    """Render all shards that are not on disk yet, in parallel processes.
+
+    Args:
+        report: called with the shards done and wanted, after each.
+    """
+    todo = [(path, seeds, part.size) for part in frames for path, seeds in part.shards.items()
+            if not path.exists()]
+    if not todo:
+        return
+    for path, _, _ in todo:
+        path.parent.mkdir(parents=True, exist_ok=True)
     # Fresh processes: a fork of one that has used OpenCV's threads can wait for them for ever.
     with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
-        list(pool.map(save_shard, todo, todo.values(), repeat(width), repeat(height)))
-    return list(paths)
+        made = [pool.submit(save_shard, *shard) for shard in todo]
+        for done, shard in enumerate(as_completed(made), 1):
+            shard.result()
+            report(done, len(todo))
 
 
-def save_shard(path: Path | str, seeds: Sequence[int], width: int = 320, height: int = 240
-               ) -> Path:
-    """Render frames into one .npz: images, depth as logarithmic uint16, intrinsics, seeds.
+def save_shard(path: Path, seeds: Sequence[int], size: tuple[int, int]) -> None:
+    """Render frames into one file, which appears when it is complete.
 
-    The code of depth has a relative error of at most 6e-5. The file appears when it is complete.
+    Each frame is an own entry, image and depth code as lossless PNG, so that one can be read
+    without the others.
     """
-    path = Path(path)
-    frames = [render(seed, width, height) for seed in seeds]
-    codes = (np.log(np.stack([depth for _, depth, _ in frames])) - _CODE_LOW) / _CODE_SPAN * 65535
+    entries: dict[str, np.ndarray] = {}
+    intrinsics = []
+    for number, seed in enumerate(seeds):
+        image, depth, camera = render(seed, *size)
+        known = depth > 0
+        code = np.zeros(depth.shape, np.uint16)
+        code[known] = np.clip(
+            np.round((np.log(depth[known]) - _LOW) / _SPAN * 65534 + 1), 1, 65535)
+        entries[f"image_{number}"] = _png(image)
+        entries[f"depth_{number}"] = _png(code)
+        intrinsics.append((camera.fx, camera.fy, camera.cx, camera.cy))
     partial_path = path.with_suffix(".partial.npz")
-    np.savez(partial_path, images=np.stack([image for image, _, _ in frames]),
-             depths=np.round(codes).astype(np.uint16), seeds=np.asarray(seeds, np.int64),
-             intrinsics=np.array([(c.fx, c.fy, c.cx, c.cy) for _, _, c in frames]))
-    return partial_path.replace(path)
+    np.savez(partial_path, intrinsics=np.array(intrinsics), **entries)
+    partial_path.replace(path)
 
 
-@lru_cache(maxsize=None)
-def load_shard(path: Path | str) -> list[tuple[np.ndarray, np.ndarray, Camera]]:
-    """What ``render`` gave for every seed of a shard; depth within 6e-5 of it.
+def _read(path: Path, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image (H, W, 3) uint8 RGB, depth (H, W) float32 metres, and fx, fy, cx, cy."""
+    try:
+        with np.load(path) as stored:
+            image = cv2.imdecode(stored[f"image_{number}"], cv2.IMREAD_UNCHANGED)
+            code = cv2.imdecode(stored[f"depth_{number}"], cv2.IMREAD_UNCHANGED)
+            return image, _DEPTH_OF_CODE[code], stored["intrinsics"][number]
+    except FileNotFoundError:
+        raise BadInput(
+            "scenes", f"{path} does not exist: start the training again, it renders the frames "
+            "that are missing") from None
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile, cv2.error) as problem:
+        raise BadInput(
+            "scenes", f"{path} is damaged ({problem}): delete it and start the training again, "
+            "which renders it anew") from problem
 
-    A shard that was read stays in memory: its arrays are shared and not for writing.
-    """
-    with np.load(path) as stored:
-        images, codes, intrinsics = stored["images"], stored["depths"], stored["intrinsics"]
-    height, width = codes.shape[1:]
-    table = np.exp(np.arange(65536) / 65535 * _CODE_SPAN + _CODE_LOW).astype(np.float32)
-    return [(image, table[code], Camera(*values.tolist(), width, height))
-            for image, code, values in zip(images, codes, intrinsics)]
+
+def _png(pixels: np.ndarray) -> np.ndarray:
+    """(N,) uint8; channels in the order that they are in."""
+    return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].ravel()

@@ -1,31 +1,29 @@
-"""``sdim train``: text supervision on frames with dense depth, resumable at any step."""
+"""``sdim train``: text supervision on frames with known depth, resumable at any step."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
+import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
 import torch
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import load_file
-from torch.utils.data import DataLoader
 
-from sdim_ros.core import checkpoint, engine, model
-from sdim_ros.core.losses import text_loss
-from sdim_ros.core.model import SdimConfig, SdimModel
 from sdim_ros.core.types import BadSetting
-from sdim_ros.tools import tiny
-from sdim_ros.tools.scene_cache import VALIDATION_SEED, render_cache
-from sdim_ros.tools.training_data import Batch, SceneBatches
+from sdim_ros.tools import recipe as recipes
+from sdim_ros.tools import training_state, validation
+from sdim_ros.tools.batch_loader import batches_of_steps, share
+from sdim_ros.tools.complete import make_folder
+from sdim_ros.tools.parallel import Parallel
+from sdim_ros.tools.recipe import Recipe
+from sdim_ros.tools.stop import Stop
+from sdim_ros.tools.training import Training
+from sdim_ros.tools.training_data import TrainingBatches, prepare_scenes
+from sdim_ros.tools.training_log import TrainingLog
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,180 +35,113 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="stop earlier than the recipe says")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     parser.add_argument("--workers", type=int, default=1, help="processes that make batches")
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto",
+                        help="auto = the GPUs that are there")
+    parser.add_argument("--allow-download", action="store_true",
+                        help="fetch a base that is not in the local cache")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, or go on with a run that was interrupted; writes OUT/checkpoint."""
-    recipe = read_recipe(args.config)
-    torch.set_num_threads(args.threads)
-    console = Console()
-    console.print(f"Rendering scenes into {args.cache} (kept for the next run)")
-    data = recipe["data"]
-    render_cache(args.cache, data, first_seed=0, workers=args.threads)
-    few = {**data, "frames": data["validation_frames"], "mask_1": 0.0}
-    render_cache(args.cache / "validation", few, VALIDATION_SEED, workers=args.threads)
+    """Train, or go on with a run that was interrupted.
 
-    training = Training(recipe, args.out)
-    steps = training.steps if args.steps is None else min(args.steps, training.steps)
-    shape = recipe["training"]["images"], recipe["training"]["pixels"]
-    batches = SceneBatches(args.cache, data, training.model.config, *shape,
-                           recipe["seed"], steps)
-    judge = SceneBatches(args.cache / "validation", few, training.model.config, *shape,
-                         recipe["seed"], few["frames"] // shape[0])
-    loader = DataLoader(
-        batches, batch_size=None, sampler=range(training.step, steps), num_workers=args.workers,
-        prefetch_factor=4 if args.workers else None, worker_init_fn=_one_thread)
-    with _progress(console) as progress:
-        task = progress.add_task("training", total=steps, completed=training.step, note="")
-        for batch in loader:
-            progress.update(task, advance=1, note=training.advance(batch))
-            if training.step % recipe["training"]["checkpoint_every"] == 0:
-                training.save()
-            if training.step % recipe["training"]["validate_every"] == 0:
-                console.print(training.validate(judge))
-    training.save()
-    console.print(training.validate(judge))
-    checkpoint.save(training.model, args.out / "checkpoint")
-    console.print(f"Checkpoint: {args.out / 'checkpoint'}")
-    return 0
-
-
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The YAML recipe.
-
-    Raises:
-        BadSetting: when the file or one of its sections is missing.
+    Returns:
+        0 at the end of the run, 130 or 143 when Ctrl-C or SIGTERM came before.
     """
-    if not path.is_file():
-        raise BadSetting(f"recipe {path}: there is no such file; try config/train_tiny.yaml")
-    recipe = yaml.safe_load(path.read_text())
-    missing = {"seed", "qwen", "sdim", "data", "training"} - set(recipe or {})
-    if missing:
-        raise BadSetting(f"recipe {path}: {', '.join(sorted(missing))} missing")
-    return recipe
+    recipe = recipes.read(args.config)
+    if args.steps is not None and args.steps < 1:
+        raise BadSetting(f"--steps {args.steps}: expected 1 or more")
+    torch.set_num_threads(args.threads)
+    parallel = Parallel(cpu=args.device == "cpu")
+    console = Console(quiet=not parallel.main, soft_wrap=True)
+    make_folder(args.out)
+    if parallel.main:
+        training_state.sweep(args.out)
+        _render(recipe, args.cache, args.threads, console)
+    parallel.wait()
+
+    training = Training(recipe, parallel, args.out, args.allow_download)
+    every, end = recipe.training, min(args.steps or 10**9, recipe.training.steps)
+    if training.step:
+        console.print(f"{args.out}: going on at step {training.step} of {end}")
+    frames = _Frames(recipe, training, args.cache)
+    log = TrainingLog(args.out, training.step, console, writes=parallel.main)
+    numbers = share(range(training.step, end), every.accumulate, parallel.rank, parallel.count)
+    with Stop() as stop, _progress(console) as bar:
+        task = bar.add_task("training", total=end, completed=training.step, note="")
+        since = time.perf_counter()
+        for batches in batches_of_steps(frames.training, numbers, every.accumulate, args.workers):
+            figures = training.advance(batches)
+            figures["pixels_per_s"] = training.questions(batches) / (time.perf_counter() - since)
+            log.figures(training.step, "training", figures)
+            bar.update(task, completed=training.step, note=_note(figures))
+            stopped = parallel.sum([stop.signal])[0] > 0
+            last = training.step == end
+            if not stopped and (last or _due(training.step, every.validate_every)):
+                errors = validation.validate(training, frames.validation)
+                training.judged(errors["answers"])
+                log.figures(training.step, "validation", errors)
+                console.print(_verdict(training.step, errors))
+            if not stopped and _due(training.step, every.picture_every):
+                path = args.out / "pictures" / f"step-{training.step:06d}.png"
+                validation.draw(training, frames.picture[0], path)
+                log.picture(training.step, path)
+            if stopped or last or _due(training.step, every.checkpoint_every):
+                training.save()
+            if stopped:
+                break
+            since = time.perf_counter()
+    log.close()
+    parallel.close()
+    return _farewell(console, args.out, training.step, end, stop.signal)
 
 
-def untrained(recipe: dict[str, Any], folder: Path) -> SdimModel:
-    """The recipe's network with random weights; its tokenizer is written to ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tiny.write_tokenizer(folder)
-    tokenizer = model.load_tokenizer(folder)
-    qwen = {**recipe["qwen"], "text_config": {
-        **recipe["qwen"]["text_config"], "vocab_size": len(tokenizer),
-        "bos_token_id": None, "eos_token_id": None}}
-    torch.manual_seed(recipe["seed"])
-    return model.build(qwen, SdimConfig.from_dict(recipe["sdim"]), tokenizer)
+class _Frames:
+    """What is trained on, what judges, and what is drawn."""
+
+    def __init__(self, recipe: Recipe, training: Training, cache: Path) -> None:
+        every, data, config = recipe.training, recipe.data, training.model.config
+        length = every.steps * every.accumulate * training.parallel.count
+
+        def batches(images: int, pixels: int, count: int, judge: bool) -> TrainingBatches:
+            return TrainingBatches(data, config, images, pixels, recipe.seed, count, cache, judge)
+
+        self.training = batches(every.images, every.pixels, length, False)
+        self.validation = batches(1, validation.PIXELS, data.validation_frames, True)
+        self.picture = batches(1, validation.PICTURE_PIXELS, 1, True)
 
 
-class Training:
-    """Model, optimiser and step: everything that a resumed run needs."""
+def _render(recipe: Recipe, cache: Path, workers: int, console: Console) -> None:
+    """Fill the cache of rendered scenes where the recipe wants some that are not there."""
+    with _progress(console) as bar:
+        task = bar.add_task(f"rendering scenes into {cache}, once", note="", visible=False)
 
-    def __init__(self, recipe: dict[str, Any], folder: Path) -> None:
-        self.recipe, self.folder, self.step = recipe["training"], folder, 0
-        self.model = untrained(recipe, folder)
-        self.steps = self.recipe["steps"]
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=self.recipe["learning_rate"],
-            weight_decay=self.recipe["weight_decay"], betas=(0.9, 0.98))
-        self.seconds, self._started = 0.0, time.perf_counter()
-        if (folder / "state.json").is_file():
-            self._resume()
+        def report(done: int, wanted: int) -> None:
+            bar.update(task, completed=done, total=wanted, visible=True)
 
-    def advance(self, batch: Batch) -> str:
-        """One optimiser step; returns a line for the progress bar."""
-        self.model.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe["learning_rate"] * self._schedule()
-        logits = self._logits(batch)
-        loss = text_loss(logits, torch.from_numpy(batch.digits), self.model.config.number,
-                         self.recipe["metric_weight"], tuple(self.recipe["slot_weights"]))
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe["clip"])
-        # A step that is not finite would destroy the weights; the next batch is another one.
-        if torch.isfinite(norm):
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        now = time.perf_counter()
-        took, self._started = now - self._started, now
-        self.seconds += took
-        self._log(step=self.step, loss=round(loss.item(), 4), gradient=round(norm.item(), 3))
-        return f"loss {loss.item():.3f}  {batch.digits[..., 0].size / took:.0f} pixels/s"
-
-    def _logits(self, batch: Batch) -> torch.Tensor:
-        kind = getattr(torch, self.recipe.get("precision", "float32"))
-        with torch.autocast("cpu", dtype=kind, enabled=kind != torch.float32):
-            prefix = self.model.encode(self.model.prepare(batch.images, batch.sparses))
-            suffix = self.model.point_suffix(prefix, batch.queries)
-            return engine.teacher_forced(
-                self.model, prefix, suffix, torch.from_numpy(batch.digits))
-
-    def _schedule(self) -> float:
-        """Linear warm-up, then a cosine down to 1 %."""
-        warmup = self.recipe["warmup"]
-        if self.step < warmup:
-            return (self.step + 1) / warmup
-        done = (self.step - warmup) / max(1, self.steps - warmup)
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-    @torch.no_grad()
-    def validate(self, judge: SceneBatches) -> str:
-        """Answers against the hints at the same pixels of frames that were never trained on."""
-        self.model.eval()
-        errors = {name: [] for name in ("answers", *self.model.config.hints)}
-        for index in range(len(judge)):
-            batch = judge[index]
-            for i, unit in enumerate(batch.unit):
-                prefix = self.model.encode(
-                    self.model.prepare(batch.images[i:i + 1], batch.sparses[i:i + 1]))
-                asked = batch.queries.image(i)
-                path = engine.decode(
-                    self.model, prefix, self.model.point_suffix(prefix, asked)[0], "median")
-                guess = self.model.config.number.value(path.digits) * unit
-                errors["answers"].append(np.abs(guess - batch.truth[i]) / unit)
-                for k, name in enumerate(self.model.config.hints):
-                    hint = asked.hints[0, :, k].numpy()
-                    errors[name].append(np.abs(hint - batch.truth[i] / unit))
-        figures = {name: round(float(np.mean(e)), 5) for name, e in errors.items()}
-        self._log(step=self.step, minutes=round(self.seconds / 60, 1), validation=figures)
-        return f"step {self.step}: MAE on unseen scenes, in medians of the frame: {figures}"
-
-    def save(self) -> None:
-        """Weights, moments and step, each file whole: the step is written last."""
-        names = {p: n for n, p in self.model.named_parameters()}
-        tensors = {f"model.{n}": v.contiguous() for n, v in self.model.state_dict().items()}
-        for parameter, state in self.optimizer.state.items():
-            for key, value in state.items():
-                tensors[f"optimizer.{key}.{names[parameter]}"] = value
-        name = f"state-{self.step}.safetensors"
-        checkpoint.write_tensors(self.folder / name, tensors)
-        checkpoint.write_text(self.folder / "state.json", json.dumps(
-            {"step": self.step, "seconds": self.seconds, "file": name}))
-        for old in self.folder.glob("state-*.safetensors"):
-            if old.name != name:
-                old.unlink()
-
-    def _resume(self) -> None:
-        state = json.loads((self.folder / "state.json").read_text())
-        tensors = load_file(self.folder / state["file"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.model.load_state_dict({
-            n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")})
-        for name, parameter in self.model.named_parameters():
-            self.optimizer.state[parameter] = {
-                key: tensors[f"optimizer.{key}.{name}"]
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"optimizer.{key}.{name}" in tensors}
-
-    def _log(self, **line: Any) -> None:
-        with (self.folder / "log.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        prepare_scenes(recipe.data, cache, workers, report)
 
 
-def _one_thread(_: int) -> None:
-    """Batch workers leave the cores to the training."""
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _note(figures: Mapping[str, float]) -> str:
+    return f"loss {figures['loss']:.3f}  {figures['pixels_per_s']:.0f} pixels/s"
+
+
+def _verdict(step: int, errors: Mapping[str, float]) -> str:
+    shown = ", ".join(f"{name} {error:.4f}" for name, error in errors.items())
+    return f"step {step}: mean error on unseen frames, in the unit of the numbers: {shown}"
+
+
+def _farewell(console: Console, out: Path, step: int, end: int, signal_number: int) -> int:
+    if step < end:
+        console.print(f"Stopped at step {step} of {end}. {out} holds all of it: the same command "
+                      "goes on from there.")
+        return 128 + (signal_number or signal.SIGINT)
+    console.print(f"Done, {step} steps: {out / 'checkpoint'} is the best on unseen frames, "
+                  f"{out / 'last'} the last.")
+    return 0
 
 
 def _progress(console: Console) -> Progress:

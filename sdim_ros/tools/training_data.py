@@ -1,18 +1,30 @@
-"""Training batches: rendered scenes, sparse points drawn anew each time, and their questions."""
+"""Training batches: frames of the recipe's sources, points drawn anew, and their questions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from sdim_ros.core import fill, queries
+from sdim_ros.core import queries
 from sdim_ros.core.model import SdimConfig
 from sdim_ros.core.point_token import PixelQueries
-from sdim_ros.tools.scene_cache import load_shard
+from sdim_ros.core.types import BadInput
+from sdim_ros.tools.data_recipe import DataRecipe, SourceRecipe
+from sdim_ros.tools.datasets import Frames, Sample, open_source
+from sdim_ros.tools.questions import Drawn, draw
+from sdim_ros.tools.scene_cache import SceneFrames, render_missing
+
+# Seeds of rendered scenes: the sizes of a source have their own, and so have the frames that
+# judge, which no training reaches.
+SEEDS_PER_SIZE, VALIDATION_SEED = 10_000_000, 900_000_000
+MOST_SKIPPED = 200  # frames of one batch that may turn out to be of no use
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,113 +33,176 @@ class Batch:
 
     Attributes:
         images, sparses: what the model is shown, (H, W, 3) uint8 and (H, W) float32 metres.
+        labels: (H, W) float32 metres each, what is known of the truth, 0 = unknown.
         queries: of B images.
         digits: (B, K, D) int64, the true answers as spelled.
         truth, unit: (B, K) and (B,) metres.
+        skipped: frames that could not be used on the way to this batch, by reason.
     """
 
     images: list[np.ndarray]
     sparses: list[np.ndarray]
+    labels: list[np.ndarray]
     queries: PixelQueries
     digits: np.ndarray
     truth: np.ndarray
     unit: np.ndarray
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
-class SceneBatches(Dataset):
-    """Batch ``i`` depends on the seed and on ``i`` alone, so training can resume anywhere."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Frames that are drawn alike.
 
-    def __init__(self, folder: Path, data: dict[str, Any], config: SdimConfig, images: int,
-                 pixels: int, seed: int, length: int) -> None:
-        self.data, self.config = data, config
-        self.images, self.pixels, self.seed, self.length = images, pixels, seed, length
-        self.shards = [sorted((folder / f"{w}x{h}").glob("scenes_*.npz"))
-                       for w, h in data["sizes"]]
+    Attributes:
+        at: (N,) int64, those of the frames that are used.
+        share: how often one of them is drawn, relative to other sources.
+    """
+
+    frames: Frames
+    at: np.ndarray
+    share: float
+
+
+class TrainingBatches(Dataset):
+    """Batch ``i`` depends on the seed and on ``i`` alone, so training can resume anywhere.
+
+    Args:
+        images, pixels: frames of a batch, and questions about each.
+        seed: of every draw, and of the subsets of the sources.
+        length: number of batches.
+        cache: folder of the rendered scenes; ``prepare_scenes`` fills it.
+        validation: draw frames that never train, as they are, and tell no question its own
+            measurement.
+
+    Raises:
+        BadInput: a source is missing or too small; names the file and the remedy.
+    """
+
+    def __init__(self, data: DataRecipe, config: SdimConfig, images: int, pixels: int,
+                 seed: int, length: int, cache: Path, validation: bool = False) -> None:
+        self.data = dataclasses.replace(data, mask_1=0.0) if validation else data
+        self.config, self.images, self.pixels = config, images, pixels
+        self.seed, self.length, self.validation = seed, length, validation
+        self.sources = open_sources(data, seed, cache, validation)
+        shares = np.array([source.share for source in self.sources])
+        self.shares = shares / shares.sum()
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Batch:
-        rng = np.random.default_rng([self.seed, index])
-        shards = self.shards[rng.integers(len(self.shards))]
-        samples = []
-        while len(samples) < self.images:
-            frames = load_shard(shards[rng.integers(len(shards))])
-            image, depth, _ = frames[rng.integers(len(frames))]
-            samples.append(draw(image, depth, rng, self.data, self.config, self.pixels))
-        return collate(samples, self.config)
+        rng = np.random.default_rng([self.seed, int(self.validation), index])
+        drawn: list[Drawn] = []
+        skipped: Counter[str] = Counter()
+        size, source = self.data.crop, self._source(rng)
+        while len(drawn) < self.images:
+            if self.data.crop is not None:  # frames of all sources share a batch
+                source = self._source(rng)
+            sample = self._read(source, rng)
+            height, width = sample.image.shape[:2]
+            size = size or (width, height)
+            try:
+                drawn.append(draw(sample, rng, self.data, self.config, self.pixels, size,
+                                  augment=not self.validation))
+            except BadInput as problem:
+                skipped[problem.reason] += 1
+                if skipped.total() >= MOST_SKIPPED:
+                    raise BadInput(
+                        "no_frames", f"{MOST_SKIPPED} frames of one batch could not be used "
+                        f"({dict(skipped)}), the last because: {problem}") from problem
+        return collate(drawn, self.config, skipped)
+
+    def _source(self, rng: np.random.Generator) -> Source:
+        return self.sources[rng.choice(len(self.sources), p=self.shares)]
+
+    def _read(self, source: Source, rng: np.random.Generator) -> Sample:
+        sample = source.frames[int(rng.choice(source.at))]
+        if self.data.labels == "dense" and sample.truth is None:
+            raise BadInput(
+                "no_dense_depth", f"frame {sample.name} has no dense depth to ask for: set "
+                "data.labels to sparse, which asks for hidden points instead")
+        return sample
 
 
-def collate(samples: list[tuple], config: SdimConfig) -> Batch:
-    """Samples of ``draw`` side by side."""
-    images, sparses, asked, truths, units = zip(*samples)
-    truth, unit = np.stack(truths), np.array(units)
-    spelled = [config.number.spell(t / u) for t, u in zip(truth, unit)]
-    return Batch(list(images), list(sparses), queries.stack(list(asked)), np.stack(spelled),
-                 truth, unit)
+def collate(drawn: list[Drawn], config: SdimConfig, skipped: Mapping[str, int]) -> Batch:
+    """Frames of one size side by side."""
+    truth, unit = np.stack([d.truth for d in drawn]), np.array([d.unit for d in drawn])
+    digits = np.stack([config.number.spell(t / u) for t, u in zip(truth, unit)])
+    return Batch([d.image for d in drawn], [d.sparse for d in drawn], [d.labels for d in drawn],
+                 queries.stack([d.queries for d in drawn]), digits, truth, unit, dict(skipped))
 
 
-def draw(image: np.ndarray, depth: np.ndarray, rng: np.random.Generator, data: dict[str, Any],
-         config: SdimConfig, pixels: int) -> tuple:
-    """One frame with new sparse points and ``pixels`` questions with their true depths."""
-    image, depth = _augmented(image, depth, rng)
-    sparse = _measured(depth, rng, data)
-    unit = config.unit_of(sparse)
-    told_count = round(pixels * data["mask_1"])
-    askable = np.flatnonzero((sparse <= 0) & config.number.covers(depth / unit))
-    tellable = np.flatnonzero(config.number.covers(sparse / unit))
-    at = np.concatenate([
-        rng.choice(tellable, told_count, replace=len(tellable) < told_count),
-        rng.choice(askable, pixels - told_count, replace=len(askable) < pixels)])
-    rows, cols = np.unravel_index(at, depth.shape)
-    told = np.zeros(pixels, np.float32)
-    told[:told_count] = sparse[rows, cols][:told_count]
-    truth = np.where(told > 0, told, depth[rows, cols])
-    hints = {name: _hint(name, sparse, image, rows, cols) for name in config.hints}
-    asked = queries.describe(config, sparse, rows, cols, hints, unit, told)
-    return image, sparse, asked, truth, unit
+def open_sources(data: DataRecipe, seed: int, cache: Path, validation: bool) -> list[Source]:
+    """All sources of the recipe; each size of rendered scenes is one of its own.
+
+    Raises:
+        BadInput: a source is missing or too small; names the file and the remedy.
+    """
+    found = []
+    for number, source in enumerate(data.sources):
+        if source.kind == "scenes":
+            parts = _scenes(data, source, cache, validation)
+            found += [Source(part, np.arange(len(part)), source.share / len(parts))
+                      for part in parts]
+        else:
+            frames = _opened(source.kind, source.folder, tuple(source.topics.items()),
+                             source.extrinsics)
+            rng = np.random.default_rng([seed, number])
+            found.append(Source(frames, _subset(data, source, frames, rng, validation),
+                                source.share))
+    return found
 
 
-def _hint(name: str, sparse: np.ndarray, image: np.ndarray, rows: np.ndarray,
-          cols: np.ndarray) -> np.ndarray:
-    if name == "linear":  # only where it is asked: several times faster than the whole map
-        return fill.linear_at(sparse, rows, cols)
-    return fill.classical(name, sparse, image)[rows, cols]
+@lru_cache(maxsize=16)
+def _opened(kind: str, folder: Path, topics: tuple[tuple[str, str], ...],
+            extrinsics: tuple[float, ...] | None) -> Frames:
+    """One copy for training and judging: listing a large data set takes its time."""
+    return open_source(SourceRecipe(
+        kind, folder=folder, topics=dict(topics), extrinsics=extrinsics))
 
 
-def _augmented(image: np.ndarray, depth: np.ndarray,
-               rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    if rng.random() < 0.5:
-        image, depth = image[:, ::-1], depth[:, ::-1]
-    if rng.random() < 0.3:
-        image = image[..., rng.permutation(3)]
-    if rng.random() < 0.5:
-        gain = rng.uniform(0.6, 1.5, 3)
-        image = np.clip(image * gain, 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(image), np.ascontiguousarray(depth)
+def prepare_scenes(data: DataRecipe, cache: Path, workers: int,
+                   report: Callable[[int, int], None] = lambda done, wanted: None) -> None:
+    """Render the scenes of the recipe that are not in the cache yet.
+
+    Args:
+        report: called with the shards done and wanted, after each.
+    """
+    render_missing([part for source in data.sources if source.kind == "scenes"
+                    for validation in (False, True)
+                    for part in _scenes(data, source, cache, validation)], workers, report)
 
 
-def _measured(depth: np.ndarray, rng: np.random.Generator, data: dict[str, Any]) -> np.ndarray:
-    """Sparse depth as a sensor might give it: random pixels or scan lines, with its faults."""
-    height, width = depth.shape
-    n = int(np.exp(rng.uniform(*np.log(data["points"]))))
-    if rng.random() < 0.75:
-        at = rng.choice(depth.size, n, replace=False)
-        rows, cols = np.unravel_index(at, depth.shape)
+def _scenes(data: DataRecipe, source: SourceRecipe, cache: Path, validation: bool
+            ) -> list[SceneFrames]:
+    """The frames of each size, an equal number of each."""
+    wanted = _validation_frames(data, source) if validation else source.frames
+    first = VALIDATION_SEED if validation else 0
+    return [SceneFrames(cache, size, -(-wanted // len(source.sizes)),
+                        first + number * SEEDS_PER_SIZE)
+            for number, size in enumerate(source.sizes)]
+
+
+def _subset(data: DataRecipe, source: SourceRecipe, frames: Frames, rng: np.random.Generator,
+            validation: bool) -> np.ndarray:
+    """(N,) sorted places of the frames to use."""
+    usable = np.flatnonzero(frames.held_out == validation)
+    if not len(usable):
+        use = "validation" if validation else "training"
+        raise BadInput("dataset", f"{source.folder}: of {len(frames)} frames none is left for "
+                       f"{use}: expected at least two, and not all of them held out")
+    if validation:
+        wanted = min(_validation_frames(data, source), len(usable))
     else:
-        lines = rng.integers(6, 40)
-        rows = rng.choice(np.linspace(height * rng.uniform(0, 0.4), height - 1, lines), n)
-        rows = np.clip(rows + rng.normal(0, 0.4, n), 0, height - 1).astype(int)
-        cols = rng.integers(0, width, n)
-    source_rows, source_cols, factor = rows, cols, 1.0
-    if rng.random() < data["noise"]:
-        # A registration error: the value comes from a pixel next to the one it is put at.
-        shift = rng.normal(0, rng.uniform(0, 1.0), (2, n)) + rng.normal(0, 0.5, (2, 1))
-        source_rows = np.clip(np.round(rows + shift[0]), 0, height - 1).astype(int)
-        source_cols = np.clip(np.round(cols + shift[1]), 0, width - 1).astype(int)
-        factor = 1 + rng.normal(0, rng.uniform(0, 0.02), n)
-        wrong = rng.random(n) < rng.uniform(0, data["outliers"])
-        factor = np.where(wrong, np.exp(rng.normal(0, 0.5, n)), factor)
-    sparse = np.zeros_like(depth)
-    sparse[rows, cols] = np.maximum(depth[source_rows, source_cols] * factor, 0.05)
-    return sparse
+        wanted = len(usable) if source.frames is None else source.frames
+    if wanted > len(usable):
+        raise BadInput("dataset", f"{source.folder} has {len(usable)} frames for training, the "
+                       f"recipe wants {wanted}: lower data.sources.frames, leave it out to use "
+                       "all, or download the rest")
+    return np.sort(rng.choice(usable, wanted, replace=False))
+
+
+def _validation_frames(data: DataRecipe, source: SourceRecipe) -> int:
+    share = source.share / sum(other.share for other in data.sources)
+    return max(1, round(data.validation_frames * share))

@@ -1,0 +1,78 @@
+"""Batches for each step of each process, made ahead by helper processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from sdim_ros.core.types import BadInput, SdimError
+from sdim_ros.tools.stop import leave_signals_to_the_parent
+from sdim_ros.tools.training_data import Batch
+
+
+def share(steps: range, parts: int, rank: int, count: int) -> range:
+    """Numbers of the batches that one process takes, in its order.
+
+    A step is ``parts * count`` batches in a row, whoever takes them: so the steps of N processes
+    are those of one process that accumulates N times as often.
+    """
+    size = parts * count
+    return range(steps.start * size + rank, steps.stop * size, count)
+
+
+def batches_of_steps(batches: Dataset, numbers: range, parts: int, workers: int
+                     ) -> Iterator[list[Batch]]:
+    """The ``parts`` batches of each step.
+
+    Args:
+        numbers: of the batches, step after step.
+        workers: helper processes; 0 = make them here.
+
+    Raises:
+        BadInput: a batch cannot be made; with the message of whoever noticed.
+    """
+    if workers:
+        # A fork does not take OpenCV's threads along, and would wait for them for ever.
+        cv2.setNumThreads(1)
+    loader = DataLoader(
+        _Careful(batches), batch_size=None, sampler=numbers, num_workers=workers,
+        prefetch_factor=4 if workers else None, worker_init_fn=_start_worker)
+    step: list[Batch] = []
+    for batch in loader:
+        if isinstance(batch, _Failure):
+            raise BadInput("data", batch.message)
+        step.append(batch)
+        if len(step) == parts:
+            yield step
+            step = []
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    message: str
+
+
+class _Careful(Dataset):
+    """Our errors as items: helper processes wrap exceptions in tracebacks of their own."""
+
+    def __init__(self, batches: Dataset) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, number: int) -> Batch | _Failure:
+        try:
+            return self._batches[number]
+        except SdimError as problem:
+            return _Failure(str(problem))
+
+
+def _start_worker(_: int) -> None:
+    """Helpers leave the cores to the training, and Ctrl-C to the main process."""
+    leave_signals_to_the_parent()
+    torch.set_num_threads(1)

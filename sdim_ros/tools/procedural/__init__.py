@@ -1,0 +1,1 @@
+"""Procedural scenes in NumPy: meshes, textures, a rasteriser with exact depth, light, sensor."""
