@@ -10,7 +10,6 @@ import pytest
 import torch
 from models import random_model
 from safetensors.torch import load_file, save_file
-from training_runs import save_stock
 
 from sdim_ros.core import checkpoint
 from sdim_ros.core.config import ModelSettings
@@ -164,7 +163,8 @@ def save_adapted(folder: Path, norm: str = "group", lora: LoraSettings | None = 
                  ) -> SdimModel:
     """A model as training would leave it: its base in folder/base, its adapter in folder/adapter.
     """
-    save_stock(random_model(sharpen=1.0, fusion=FusionConfig(8, 8, 16, 8, norm)), folder / "base")
+    fusion = FusionConfig(8, 8, 16, 8, norm)
+    checkpoint.save_stock(random_model(sharpen=1.0, fusion=fusion), folder / "base")
     model, base = checkpoint.load_base(
         str(folder / "base"), None, local_only=True, dtype=torch.float32,
         config=random_model(fusion=FusionConfig(8, 8, 16, 8, norm)).config)
@@ -207,7 +207,7 @@ def test_a_loaded_adapter_is_merged_for_use(tmp_path: Path) -> None:
 
 def test_an_adapter_on_another_base_is_refused(tmp_path: Path) -> None:
     save_adapted(tmp_path)
-    save_stock(random_model(seed=1, sharpen=1.0), tmp_path / "base")
+    checkpoint.save_stock(random_model(seed=1, sharpen=1.0), tmp_path / "base")
     with pytest.raises(ModelUnavailable, match=f"base {tmp_path}/base is not the one that it was"):
         load(tmp_path / "adapter")
 
@@ -259,7 +259,7 @@ def test_a_base_from_the_hub_is_pinned_to_its_revision(tmp_path: Path,
                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     """A newer revision in the cache does not take the place of the one trained on."""
     cache, old, new = tmp_path / "models--some--base", "a" * 40, "b" * 40
-    save_stock(random_model(sharpen=1.0), cache / "snapshots" / old)
+    checkpoint.save_stock(random_model(sharpen=1.0), cache / "snapshots" / old)
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text(old)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
@@ -267,7 +267,7 @@ def test_a_base_from_the_hub_is_pinned_to_its_revision(tmp_path: Path,
                                        config=random_model().config)
     assert (base.name, base.revision) == ("some/base", old)
     checkpoint.save_adapter(model, tmp_path / "adapter", base, None)
-    save_stock(random_model(seed=1, sharpen=1.0), cache / "snapshots" / new)
+    checkpoint.save_stock(random_model(seed=1, sharpen=1.0), cache / "snapshots" / new)
     (cache / "refs" / "main").write_text(new)
     name = "qwen.model.language_model.layers.0.mlp.up_proj.weight"
     assert torch.equal(load(tmp_path / "adapter").state_dict()[name], model.state_dict()[name])

@@ -13,7 +13,7 @@ import pytest
 import torch
 from models import random_model
 from training_runs import (
-    figures, finish, save_stock, small_recipe, small_values, start, write_frames, write_recipe,
+    figures, finish, small_recipe, small_values, start, write_frames, write_recipe,
 )
 
 from sdim_ros.core import checkpoint, engine
@@ -82,7 +82,7 @@ def test_a_resumed_run_has_the_same_loss_curve(frames: Path, tmp_path: Path) -> 
 
 
 def test_dropout_draws_the_same_in_a_resumed_run(frames: Path, tmp_path: Path) -> None:
-    save_stock(random_model(sharpen=1.0), tmp_path / "base")
+    checkpoint.save_stock(random_model(sharpen=1.0), tmp_path / "base")
     values = {**small_values(frames), "base": str(tmp_path / "base"),
               "lora": {"rank": 4, "alpha": 8, "dropout": 0.5}}
     del values["qwen"]
@@ -204,7 +204,7 @@ def test_validation_is_the_mean_error_of_the_answers(frames: Path, tmp_path: Pat
 
 def test_an_adapted_base_is_written_as_an_adapter_that_loads(frames: Path, tmp_path: Path
                                                              ) -> None:
-    save_stock(random_model(sharpen=1.0), tmp_path / "base")
+    checkpoint.save_stock(random_model(sharpen=1.0), tmp_path / "base")
     values = {**small_values(frames, steps=2, gradient_checkpointing=True),
               "base": str(tmp_path / "base"), "lora": {"rank": 4, "alpha": 8}}
     del values["qwen"]

@@ -17,10 +17,8 @@ import yaml
 from conftest import REPOSITORY
 from models import QWEN
 
-from sdim_ros.core.model import SdimModel
 from sdim_ros.tools import recipe as recipes
 from sdim_ros.tools.recipe import Recipe
-from sdim_ros.tools.tiny import write_tokenizer
 
 
 def write_frames(folder: Path, count: int = 6) -> Path:
@@ -67,15 +65,6 @@ def small_recipe(frames: Path | str = "frames", **training: Any) -> Recipe:
 def write_recipe(path: Path, values: dict[str, Any]) -> Path:
     path.write_text(yaml.safe_dump(values))
     return path
-
-
-def save_stock(model: SdimModel, folder: Path) -> None:
-    """The model's Qwen2.5-VL as Hugging Face would have it, without SDIM's parts."""
-    fused = model.qwen.model.visual.patch_embed
-    model.qwen.model.visual.patch_embed = fused.rgb
-    model.qwen.save_pretrained(folder)
-    model.qwen.model.visual.patch_embed = fused
-    write_tokenizer(folder)
 
 
 def start(recipe: Path, out: Path, *more: str, **environment: str) -> subprocess.Popen:

@@ -280,6 +280,17 @@ def save(model: SdimModel, folder: Path, dtype: torch.dtype = torch.float32,
               "config.json": description})
 
 
+def save_stock(model: SdimModel, folder: Path) -> None:
+    """Write the model's Qwen2.5-VL alone, as Hugging Face has it, without any part of SDIM."""
+    visual = model.qwen.model.visual
+    fused, visual.patch_embed = visual.patch_embed, visual.patch_embed.rgb
+    try:
+        model.qwen.save_pretrained(folder)
+    finally:
+        visual.patch_embed = fused
+    write_text(folder / "tokenizer.json", model.tokenizer.backend_tokenizer.to_str())
+
+
 def save_adapter(model: SdimModel, folder: Path, base: Base, lora: LoraSettings | None,
                  state: Mapping[str, torch.Tensor] | None = None) -> None:
     """Write the SDIM parts and LoRA alone, for use on the stock model ``base``.

@@ -26,6 +26,9 @@ VERBS = {
     "train": (
         "train a checkpoint",
         "train --config config/train_tiny.yaml --out runs/tiny"),
+    "ablate": (
+        "train and judge the rows of an ablation, each for some minutes",
+        "ablate --config config/ablations.yaml --out runs/ablations"),
     "bench": (
         "time the query engine against asking pixel by pixel",
         "bench --out result"),

@@ -18,7 +18,7 @@ _SIDES = np.array([TEXELS >> level for level in range(LEVELS)])
 _COLUMNS = 16
 TILES_PER_KIND = 10
 # Frames of so many seeds share their tiles: a tile takes 10 ms to make.
-SEEDS_PER_BANK = 1000
+SEEDS_PER_BANK = 2000
 
 Pattern = Callable[[np.random.Generator], Any]
 
