@@ -13,7 +13,7 @@ from sdim_ros.core import model as network
 from sdim_ros.core.fusion import FusionConfig
 from sdim_ros.core.model import SdimConfig, SdimModel
 from sdim_ros.core.prompts import NumberFormat
-from sdim_ros.tools.tiny import write_tokenizer
+from sdim_ros.tools.training.tiny import write_tokenizer
 
 CONFIG = SdimConfig(
     number=NumberFormat(2, 3, unit="median", decimal_point=False),

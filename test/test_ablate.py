@@ -13,7 +13,8 @@ from conftest import REPOSITORY
 from training_runs import small_values, write_frames
 
 from sdim_ros.core.types import BadSetting
-from sdim_ros.tools import ablate, recipe, train
+from sdim_ros.tools import ablate, train
+from sdim_ros.tools.training import recipe
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools.bag_frames import BagFrames
-from sdim_ros.tools.data_recipe import SourceRecipe
+from sdim_ros.tools.training.data_recipe import SourceRecipe
 from sdim_ros.tools.datasets import open_source
 
 STORE = get_typestore(Stores.ROS2_JAZZY)

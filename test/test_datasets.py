@@ -8,7 +8,7 @@ import pytest
 
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools import sampling
-from sdim_ros.tools.data_recipe import SourceRecipe
+from sdim_ros.tools.training.data_recipe import SourceRecipe
 from sdim_ros.tools.datasets import (
     FramesFolder, frame_names, motorcycle_stereo, open_dataset, open_source, read_depth,
     write_depth_png,

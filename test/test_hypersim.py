@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sdim_ros.core.types import BadInput
-from sdim_ros.tools.data_recipe import SourceRecipe
+from sdim_ros.tools.training.data_recipe import SourceRecipe
 from sdim_ros.tools.datasets import open_source
 from sdim_ros.tools.hypersim import Hypersim
 

@@ -15,12 +15,12 @@ from sdim_ros.core import engine, queries
 from sdim_ros.core import model as network
 from sdim_ros.core.lora import LoraSettings, add_lora, lora_parameters, merge_lora
 from sdim_ros.core.model import SdimModel, random_twin
-from sdim_ros.tools import recipe as recipes
-from sdim_ros.tools import tiny
-from sdim_ros.tools.objective import Objective
-from sdim_ros.tools.qwen_3b import qwen_3b_config
-from sdim_ros.tools.starting_model import adapt
-from sdim_ros.tools.training_data import TrainingBatches
+from sdim_ros.tools.training import recipe as recipes
+from sdim_ros.tools.training import tiny
+from sdim_ros.tools.training.objective import Objective
+from sdim_ros.tools.training.qwen_3b import qwen_3b_config
+from sdim_ros.tools.training.starting_model import adapt
+from sdim_ros.tools.training.batches import TrainingBatches
 
 LAYERS = "qwen.model.language_model.layers."
 

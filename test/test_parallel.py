@@ -11,7 +11,7 @@ from training_runs import (
 
 from sdim_ros.core import checkpoint
 from sdim_ros.core.config import ModelSettings
-from sdim_ros.tools.batch_loader import share
+from sdim_ros.tools.training.batch_loader import share
 from sdim_ros.tools.cli import main
 
 

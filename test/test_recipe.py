@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 from training_runs import small_recipe, small_values, write_recipe
 
 from sdim_ros.core.types import BadSetting
-from sdim_ros.tools import recipe as recipes
+from sdim_ros.tools.training import recipe as recipes
 
 
 def changed(name: str, value: Any) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def test_a_number_without_a_point_is_a_number_although_yaml_says_text(tmp_path: 
     ("data.patterns", 3, r"data\.patterns is 3: expected keys and values"),
     ("data.sources", {"kind": "frames"}, r"data\.sources is .*: expected a list"),
     ("data.sources", [{"kind": "film"}], "kind is 'film': expected one of scenes"),
-    ("data.crop", [640], r"data\.crop is \[640\]: expected 2 values"),
+    ("data.crops", [[640]], r"data\.crops\[0\] is \[640\]: expected 2 values"),
     ("sdim.fusion.norm", "layer", r"sdim\.fusion\.norm is 'layer': expected batch or group"),
     ("sdim.addressing", "name", r"sdim\.addressing is 'name': expected point or text"),
     ("sdim.hints", ["cubic"], r"sdim\.hints is 'cubic': expected nearest or linear"),

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sdim_ros.tools import restyle
+from sdim_ros.tools.training import restyle
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from sdim_ros.core.types import BadSetting
-from sdim_ros.tools import sparse_patterns
-from sdim_ros.tools.data_recipe import PATTERNS, PatternRecipe
-from sdim_ros.tools.sparse_patterns import measure
+from sdim_ros.tools.training import sparse_patterns
+from sdim_ros.tools.training.data_recipe import PATTERNS, PatternRecipe
+from sdim_ros.tools.training.sparse_patterns import measure
 
 HEIGHT, WIDTH = 120, 160
 SEEDS = range(12)

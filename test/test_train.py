@@ -19,13 +19,13 @@ from training_runs import (
 from sdim_ros.core import checkpoint, engine
 from sdim_ros.core.config import ModelSettings
 from sdim_ros.core.types import ModelFailed
-from sdim_ros.tools import recipe as recipes
-from sdim_ros.tools import training_log, validation
+from sdim_ros.tools.training import recipe as recipes
+from sdim_ros.tools.training import log as training_log, validation
 from sdim_ros.tools.cli import main
-from sdim_ros.tools.parallel import Parallel
-from sdim_ros.tools.recipe import Recipe
-from sdim_ros.tools.training import MOST_UNUSABLE, Training
-from sdim_ros.tools.training_data import TrainingBatches
+from sdim_ros.tools.training.parallel import Parallel
+from sdim_ros.tools.training.recipe import Recipe
+from sdim_ros.tools.training.trainer import MOST_UNUSABLE, Training
+from sdim_ros.tools.training.batches import TrainingBatches
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from training_runs import small_recipe
 from sdim_ros.core import checkpoint
 from sdim_ros.core.model import SdimModel
 from sdim_ros.core.types import BadSetting
-from sdim_ros.tools import training_state
-from sdim_ros.tools.training_state import Progress
+from sdim_ros.tools.training import state as training_state
+from sdim_ros.tools.training.state import Progress
 
 
 def stepped(model: SdimModel) -> torch.optim.Optimizer:

@@ -17,8 +17,8 @@ import yaml
 from conftest import REPOSITORY
 from models import QWEN
 
-from sdim_ros.tools import recipe as recipes
-from sdim_ros.tools.recipe import Recipe
+from sdim_ros.tools.training import recipe as recipes
+from sdim_ros.tools.training.recipe import Recipe
 
 
 def write_frames(folder: Path, count: int = 6) -> Path:

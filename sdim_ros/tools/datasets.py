@@ -17,7 +17,7 @@ import numpy as np
 
 from sdim_ros.core.projection import disparity_to_depth
 from sdim_ros.core.types import BadInput, Camera, Frame
-from sdim_ros.tools.data_recipe import SourceRecipe
+from sdim_ros.tools.training.data_recipe import SourceRecipe
 
 IMAGE_ENDINGS = (".jpg", ".png", ".jpeg")
 DATASETS = ("motorcycle",)

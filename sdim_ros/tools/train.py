@@ -14,16 +14,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sdim_ros.core.types import BadSetting
-from sdim_ros.tools import recipe as recipes
-from sdim_ros.tools import training_state, validation
-from sdim_ros.tools.batch_loader import batches_of_steps, share
+from sdim_ros.tools.training import recipe as recipes
+from sdim_ros.tools.training import state as training_state, validation
+from sdim_ros.tools.training.batch_loader import batches_of_steps, share
 from sdim_ros.tools.complete import make_folder
-from sdim_ros.tools.parallel import Parallel
-from sdim_ros.tools.recipe import Recipe
-from sdim_ros.tools.stop import Stop
-from sdim_ros.tools.training import Training
-from sdim_ros.tools.training_data import TrainingBatches, prepare_scenes
-from sdim_ros.tools.training_log import TrainingLog
+from sdim_ros.tools.training.parallel import Parallel
+from sdim_ros.tools.training.recipe import Recipe
+from sdim_ros.tools.training.stop import Stop
+from sdim_ros.tools.training.trainer import Training
+from sdim_ros.tools.training.batches import TrainingBatches, prepare_scenes
+from sdim_ros.tools.training.log import TrainingLog
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from sdim_ros.tools.objective import Objective
+from sdim_ros.tools.training.objective import Objective
 
 # The others wait while the main process renders scenes; the usual ten minutes are too short.
 PATIENCE = timedelta(hours=6)

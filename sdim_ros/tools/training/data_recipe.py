@@ -101,8 +101,8 @@ class DataRecipe:
         sources: frames are drawn from them by share.
         patterns: how sparse depth is drawn where a source has only dense depth.
         validation_frames: number of frames that only judge, over all sources.
-        crop: (width, height) that frames are cropped and resized to; None = the frames of a
-            batch come from one source and take the size of the first.
+        crops: (width, height) that frames are cropped and resized to, one of them for a batch;
+            empty = the frames of a batch come from one source and take the size of the first.
         labels: ``dense``: pixels of the dense depth are asked; ``sparse``: a part of the
             measured points is hidden and asked.
         hidden: share of the points hidden for sparse labels.
@@ -113,7 +113,7 @@ class DataRecipe:
     sources: tuple[SourceRecipe, ...]
     patterns: PatternRecipe
     validation_frames: int
-    crop: tuple[int, int] | None = None
+    crops: tuple[tuple[int, int], ...] = ()
     labels: str = "dense"
     hidden: float = 0.3
     mask_1: float = 0.05
@@ -125,9 +125,10 @@ class DataRecipe:
         if self.validation_frames < 1:
             raise BadSetting(
                 f"data.validation_frames is {self.validation_frames}: expected 1 or more")
-        if self.crop is not None and not min(self.crop) >= 16:
+        if any(min(size) < 16 for size in self.crops):
             raise BadSetting(
-                f"data.crop is {list(self.crop)}: expected a width and height of 16 or more")
+                f"data.crops is {[list(size) for size in self.crops]}: expected widths and "
+                "heights of 16 or more")
         if self.labels not in LABELS:
             raise BadSetting(
                 f"data.labels is {self.labels!r}: expected one of {', '.join(LABELS)}")

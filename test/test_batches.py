@@ -16,10 +16,10 @@ from sdim_ros.core import fill
 from sdim_ros.core.prompts import NumberFormat
 from sdim_ros.core.types import BadInput, BadSetting
 from sdim_ros.tools import scene_cache
-from sdim_ros.tools.data_recipe import DataRecipe, PatternRecipe, SourceRecipe
+from sdim_ros.tools.training.data_recipe import DataRecipe, PatternRecipe, SourceRecipe
 from sdim_ros.tools.datasets import Sample
-from sdim_ros.tools.questions import Drawn, draw, split_points
-from sdim_ros.tools.training_data import Batch, TrainingBatches, prepare_scenes
+from sdim_ros.tools.training.questions import Drawn, draw, split_points
+from sdim_ros.tools.training.batches import Batch, TrainingBatches, prepare_scenes
 
 WIDTH, HEIGHT = 64, 48
 SIZE = (WIDTH, HEIGHT)
@@ -241,13 +241,20 @@ def test_restyled_frames_keep_depth_and_points_and_judging_ones_their_looks(fold
 
 def test_sources_are_mixed_by_share_in_every_batch_of_one_crop(folder, tmp_path):
     far = write_folder(tmp_path / "far", 4, size=(160, 100), nearest=30)
-    data = recipe(frames(folder, share=3.0), frames(far, share=1.0), crop=(40, 40))
+    data = recipe(frames(folder, share=3.0), frames(far, share=1.0), crops=((40, 40),))
     source = batches(data, images=8, pixels=2)
     found = [source[i] for i in range(30)]
     assert {image.shape for batch in found for image in batch.images} == {(40, 40, 3)}
     from_far = np.array([batch.unit > 25 for batch in found])
     assert 0.15 < from_far.mean() < 0.35
     assert sum(0 < batch.sum() < 8 for batch in from_far) > 20
+
+
+def test_batches_have_one_of_the_crops_each(folder):
+    source = batches(recipe(frames(folder), crops=((40, 40), (48, 32))))
+    sizes = [{image.shape[:2] for image in source[i].images} for i in range(12)]
+    assert all(len(size) == 1 for size in sizes)
+    assert set.union(*sizes) == {(40, 40), (32, 48)}
 
 
 def test_without_a_crop_a_batch_has_one_source_and_its_size(folder, tmp_path):
@@ -265,7 +272,7 @@ def test_a_crop_keeps_depth_and_image_together_and_never_mixes_depths(tmp_path):
     image = np.zeros((90, 120, 3), np.uint8)
     depth = np.full((90, 120), 2, np.float32)
     image[:, 60:], depth[:, 60:] = 255, 5
-    data = recipe(frames(tmp_path), crop=(40, 40), patterns=dataclasses.replace(
+    data = recipe(frames(tmp_path), crops=((40, 40),), patterns=dataclasses.replace(
         RANDOM, points=(800, 800)))
     for seed in range(8):
         drawn = draw(Sample("a", image, None, depth), np.random.default_rng(seed), data, CONFIG,
@@ -360,7 +367,7 @@ def test_a_senseless_source_names_key_and_value(changes, named):
 
 @pytest.mark.parametrize("changes, named", [
     ({"labels": "guessed"}, "data.labels is 'guessed'"), ({"hidden": 1.0}, "data.hidden is 1.0"),
-    ({"mask_1": -0.1}, "data.mask_1"), ({"crop": (8, 200)}, "data.crop is [8, 200]"),
+    ({"mask_1": -0.1}, "data.mask_1"), ({"crops": ((8, 200),)}, "data.crops is [[8, 200]]"),
     ({"validation_frames": 0}, "data.validation_frames is 0"),
 ])
 def test_a_senseless_recipe_names_key_and_value(changes, named):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from sdim_ros.tools.data_recipe import PatternRecipe
+from sdim_ros.tools.training.data_recipe import PatternRecipe
 
 NEAREST_M = 0.05  # no sensor of ours reports less, whatever its noise does
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from sdim_ros.core import engine
 from sdim_ros.core.losses import guess_loss, text_loss
 from sdim_ros.core.model import SdimModel
-from sdim_ros.tools.recipe import TrainingRecipe
-from sdim_ros.tools.training_data import Batch
+from sdim_ros.tools.training.recipe import TrainingRecipe
+from sdim_ros.tools.training.batches import Batch
 
 
 class Objective(nn.Module):

@@ -23,7 +23,7 @@ from sdim_ros.core.model import SdimConfig
 from sdim_ros.core.point_token import TOLD
 from sdim_ros.core.prompts import PROMPTS
 from sdim_ros.core.types import BadSetting
-from sdim_ros.tools.data_recipe import DataRecipe, PatternRecipe
+from sdim_ros.tools.training.data_recipe import DataRecipe, PatternRecipe
 
 PRECISIONS = ("float32", "bfloat16")
 # These say where, how long and how often, not what is learned: a run may go on with others.

@@ -13,8 +13,8 @@ from sdim_ros.core.checkpoint import Base
 from sdim_ros.core.lora import add_lora, is_lora
 from sdim_ros.core.model import SdimModel
 from sdim_ros.core.types import BadSetting
-from sdim_ros.tools import tiny
-from sdim_ros.tools.recipe import Recipe
+from sdim_ros.tools.training import tiny
+from sdim_ros.tools.training.recipe import Recipe
 
 
 def starting_model(recipe: Recipe, allow_download: bool = False) -> tuple[SdimModel, Base | None]:

@@ -16,9 +16,9 @@ from sdim_ros.core import queries
 from sdim_ros.core.model import SdimConfig
 from sdim_ros.core.point_token import PixelQueries
 from sdim_ros.core.types import BadInput
-from sdim_ros.tools.data_recipe import DataRecipe, SourceRecipe
+from sdim_ros.tools.training.data_recipe import DataRecipe, SourceRecipe
 from sdim_ros.tools.datasets import Frames, Sample, open_source
-from sdim_ros.tools.questions import Drawn, draw
+from sdim_ros.tools.training.questions import Drawn, draw
 from sdim_ros.tools.scene_cache import SceneFrames, render_missing
 
 # Seeds of rendered scenes: the sizes of a source have their own, and so have the frames that
@@ -95,9 +95,10 @@ class TrainingBatches(Dataset):
         rng = np.random.default_rng([self.seed, int(self.validation), index])
         drawn: list[Drawn] = []
         skipped: Counter[str] = Counter()
-        size, source = self.data.crop, self._source(rng)
+        source, crops = self._source(rng), self.data.crops
+        size = crops[rng.integers(len(crops))] if crops else None
         while len(drawn) < self.images:
-            if self.data.crop is not None:  # frames of all sources share a batch
+            if crops:  # frames of all sources share a batch
                 source = self._source(rng)
             sample = self._read(source, rng)
             height, width = sample.image.shape[:2]

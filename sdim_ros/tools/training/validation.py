@@ -11,8 +11,8 @@ from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import Settings
 from sdim_ros.core.types import Frame
 from sdim_ros.tools import overview
-from sdim_ros.tools.training import Training
-from sdim_ros.tools.training_data import Batch
+from sdim_ros.tools.training.trainer import Training
+from sdim_ros.tools.training.batches import Batch
 
 # Questions about each validation frame; in the paper's mode training asks one, too few to judge.
 PIXELS = 64

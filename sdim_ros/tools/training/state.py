@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from sdim_ros.core import checkpoint
 from sdim_ros.core.types import BadSetting
-from sdim_ros.tools.parallel import like, whole
-from sdim_ros.tools.recipe import FREE_KEYS, Recipe
+from sdim_ros.tools.training.parallel import like, whole
+from sdim_ros.tools.training.recipe import FREE_KEYS, Recipe
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 

@@ -12,10 +12,10 @@ from sdim_ros.core.model import SdimConfig
 from sdim_ros.core.point_token import PixelQueries
 from sdim_ros.core.projection import scatter_resize
 from sdim_ros.core.types import BadInput
-from sdim_ros.tools.data_recipe import DataRecipe
+from sdim_ros.tools.training.data_recipe import DataRecipe
 from sdim_ros.tools.datasets import Sample
-from sdim_ros.tools.restyle import restyle
-from sdim_ros.tools.sparse_patterns import measure
+from sdim_ros.tools.training.restyle import restyle
+from sdim_ros.tools.training.sparse_patterns import measure
 
 SMALLEST_WINDOW = 0.5  # of the frame, in each direction, when it is cropped at random
 LEAST_CONTRAST = 10  # grey values; broken renderings and lens caps have less

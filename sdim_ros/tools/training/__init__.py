@@ -1,0 +1,1 @@
+"""What 'sdim train' is made of: recipe, frames, questions, objective, steps and their record."""
