@@ -114,12 +114,3 @@ def test_lora_needs_sizes_that_can_be(name: str) -> None:
     del values["qwen"]
     with pytest.raises(BadSetting, match=rf"lora\.{name} is -1"):
         recipes.parse(values)
-
-
-def test_the_fingerprint_tells_recipes_apart_by_what_they_teach() -> None:
-    plain = small_recipe().fingerprint()
-    assert small_recipe().fingerprint() == plain
-    assert small_recipe(steps=99, checkpoint_every=7, picture_every=3).fingerprint() == plain
-    assert small_recipe(learning_rate=2e-3).fingerprint() != plain
-    assert recipes.parse(changed("data.points", [40, 301])).fingerprint() != plain
-    assert recipes.parse(changed("sdim.neighbours", 2)).fingerprint() != plain

@@ -29,7 +29,7 @@ def written(folder: Path, step: int = 3, parts: int = 1) -> dict[str, torch.Tens
     model, recipe = random_model(), small_recipe()
     tensors = training_state.tensors_of(model, stepped(model))
     training_state.write(folder, Progress(
-        parts, recipe.content(), recipe.fingerprint(), step=step, best=0.5), tensors)
+        parts, recipe.content(), step=step, best=0.5), tensors)
     return tensors
 
 
@@ -98,6 +98,15 @@ def test_length_and_intervals_may_change(tmp_path: Path) -> None:
                            gradient_checkpointing=True)
     progress, _ = training_state.read(tmp_path, changed, 1, 1)
     assert progress.recipe["training.steps"] == 99
+
+
+def test_a_run_goes_on_although_recipes_have_got_a_new_key_since(tmp_path: Path) -> None:
+    written(tmp_path)
+    path = tmp_path / "state.json"
+    state = json.loads(path.read_text())
+    del state["recipe"]["training.guess_weight"]
+    path.write_text(json.dumps(state))
+    assert training_state.read(tmp_path, small_recipe(), 1, 1)[0].step == 3
 
 
 def test_another_size_of_the_steps_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
 import json
 import math
 import types
@@ -95,11 +94,6 @@ class Recipe:
         """Every leaf by its dotted name, as JSON knows it."""
         tree = json.loads(json.dumps(dataclasses.asdict(self), default=str, sort_keys=True))
         return dict(_leaves(tree))
-
-    def fingerprint(self) -> str:
-        """SHA-256 of all that decides what is learned."""
-        fixed = {k: v for k, v in self.content().items() if k not in FREE_KEYS}
-        return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
 def read(path: Path) -> Recipe:

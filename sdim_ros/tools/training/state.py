@@ -30,12 +30,10 @@ class Progress:
         best: smallest validation error so far; None = not validated yet.
         parts: batches that make one step, over all processes.
         recipe: of the run, by dotted names.
-        fingerprint: of all in the recipe that decides what is learned.
     """
 
     parts: int
     recipe: dict[str, Any]
-    fingerprint: str
     step: int = 0
     seconds: float = 0.0
     best: float | None = None
@@ -102,7 +100,7 @@ def read(folder: Path, recipe: Recipe, parts: int, processes: int
         BadSetting: the run was started with another recipe or another size of a step, or its
             state cannot be read.
     """
-    fresh = Progress(parts, recipe.content(), recipe.fingerprint())
+    fresh = Progress(parts, recipe.content())
     if not (folder / "state.json").is_file():
         return fresh, {}
     remedy = f"use another --out, or delete {folder} to start anew"
@@ -112,10 +110,10 @@ def read(folder: Path, recipe: Recipe, parts: int, processes: int
     except Exception as problem:  # a damaged file makes its reader raise almost anything
         raise BadSetting(f"run {folder}: its state cannot be read ({problem}); {remedy}"
                          ) from problem
-    if progress.fingerprint != fresh.fingerprint:
-        raise BadSetting(f"run {folder}: it was started with another recipe "
-                         f"({_changes(progress.recipe, fresh.recipe)}); take the changes back, "
-                         f"{remedy}")
+    changes = _changes(progress.recipe, fresh.recipe)
+    if changes:
+        raise BadSetting(f"run {folder}: it was started with another recipe ({changes}); take "
+                         f"the changes back, {remedy}")
     if progress.parts != parts:
         raise BadSetting(
             f"run {folder}: each step had {progress.parts} batches, and {processes} processes "
@@ -126,11 +124,10 @@ def read(folder: Path, recipe: Recipe, parts: int, processes: int
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    names = sorted(before.keys() | now.keys())
-    changed = [n for n in names if n not in FREE_KEYS
-               and before.get(n, "absent") != now.get(n, "absent")]
-    return ", ".join(f"{n}: {before.get(n, 'absent')} -> {now.get(n, 'absent')}"
-                     for n in changed)
+    """What decides the learning and differs; a key that the run did not know yet does not."""
+    changed = [name for name in sorted(before)
+               if name not in FREE_KEYS and before[name] != now.get(name, "absent")]
+    return ", ".join(f"{name}: {before[name]} -> {now.get(name, 'absent')}" for name in changed)
 
 
 def sweep(folder: Path) -> None:
