@@ -7,6 +7,7 @@ import pytest
 
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools import scene_cache
+from sdim_ros.tools.datasets import open_dataset
 from sdim_ros.tools.scene_cache import SceneFrames, render_missing
 from sdim_ros.tools.scenes import render
 
@@ -67,3 +68,12 @@ def test_a_missing_or_damaged_shard_is_named_with_the_remedy(tmp_path):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(BadInput, match=f"{path} is damaged.*delete it"):
         frames[0]
+
+
+def test_the_reserved_scenes_are_the_same_each_time_and_have_exact_depth() -> None:
+    scenes = open_dataset(None, "procedural")
+    assert len(scenes) == len(set(scenes.names)) == 200
+    one, again, other = scenes[3], scenes[3], scenes[4]
+    assert (one.image == again.image).all() and (one.truth == again.truth).all()
+    assert one.image.shape == (480, 640, 3) and not (one.image == other.image).all()
+    assert (one.truth > 0).mean() > 0.4 and one.sparse is None

@@ -20,7 +20,8 @@ from sdim_ros.core.types import BadInput, Camera, Frame
 from sdim_ros.tools.training.data_recipe import SourceRecipe
 
 IMAGE_ENDINGS = (".jpg", ".png", ".jpeg")
-DATASETS = ("motorcycle",)
+# A real scene from a package, and rendered scenes that no training sees.
+DATASETS = ("motorcycle", "procedural")
 
 # Middlebury 2014 "Motorcycle" at a quarter of its size, as scikit-image ships it: D. Scharstein
 # et al., "High-resolution stereo datasets with subpixel-accurate ground truth", GCPR 2014.
@@ -173,6 +174,9 @@ def open_dataset(folder: str | None, name: str | None) -> Sequence[Sample]:
     """A frames folder by its path, or a known dataset by its name; exactly one of the two."""
     if (folder is None) == (name is None):
         raise BadInput("dataset", "give exactly one of --data FOLDER and --dataset NAME")
+    if name == "procedural":
+        from sdim_ros.tools.scene_cache import ReservedScenes
+        return ReservedScenes()
     return FramesFolder(folder) if folder is not None else [motorcycle()]
 
 

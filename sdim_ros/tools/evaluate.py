@@ -28,7 +28,7 @@ HINT = "edge_aware"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``sdim evaluate``."""
     parser.add_argument("--data", metavar="FOLDER", help="a frames folder")
-    parser.add_argument("--dataset", choices=DATASETS, help="a scene that needs no data")
+    parser.add_argument("--dataset", choices=DATASETS, help="real or rendered scenes that need no data")
     parser.add_argument("--points", metavar="N|N%", help="draw N pixels or a share of them from "
                         "the sparse map, or from gt where there is none; default: all")
     parser.add_argument("--outliers", metavar="N%", help="replace a share of the input by noise")

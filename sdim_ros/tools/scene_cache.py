@@ -13,7 +13,7 @@ import numpy as np
 
 from sdim_ros.core.types import BadInput, Camera
 from sdim_ros.tools.datasets import Frames, Sample
-from sdim_ros.tools.scenes import render
+from sdim_ros.tools.scenes import render, render_reserved
 
 FRAMES_PER_SHARD = 50
 # Part of every file name. To be raised when the renderer gives other frames for the same seed.
@@ -22,6 +22,19 @@ EDITION = 2
 _LOW, _SPAN = np.log(0.1), np.log(1600.0)
 _DEPTH_OF_CODE = np.exp(np.arange(-1, 65535) / 65534 * _SPAN + _LOW).astype(np.float32)
 _DEPTH_OF_CODE[0] = 0  # unknown
+
+
+class ReservedScenes(Frames):
+    """Scenes that judge a training, rendered when they are asked for: nothing of them trains."""
+
+    SCENES, WIDTH, HEIGHT = 200, 640, 480
+
+    def __init__(self) -> None:
+        self.names = [f"reserved_{seed:03d}" for seed in range(self.SCENES)]
+
+    def read(self, number: int) -> Sample:
+        image, depth, camera = render_reserved(number, self.WIDTH, self.HEIGHT)
+        return Sample(self.names[number], image, None, depth, camera)
 
 
 class SceneFrames(Frames):
