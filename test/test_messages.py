@@ -13,6 +13,7 @@ pytest.importorskip("rclpy")
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
+from sdim_ros.core import sensor_data
 from sdim_ros.core.types import BadInput, Camera
 from sdim_ros.ros import compat, messages
 
@@ -57,12 +58,12 @@ def test_depth_in_metres_and_millimetres_is_read_by_its_encoding(big, padding):
         make_image(millimetres, "16UC1", padding=padding, big=big),
         make_image(millimetres, "mono16", padding=padding, big=big),
     ):
-        assert np.array_equal(messages.read_depth(message, LIMIT), metres)
+        assert np.array_equal(sensor_data.read_depth(message, LIMIT), metres)
 
 
 def test_invalid_float_depths_are_passed_on_for_the_core_to_count():
     depth = np.array([[np.nan, np.inf, -np.inf, -1.0]], np.float32)
-    read = messages.read_depth(make_image(depth, "32FC1"), LIMIT)
+    read = sensor_data.read_depth(make_image(depth, "32FC1"), LIMIT)
     assert np.array_equal(read, depth, equal_nan=True)
 
 
@@ -80,7 +81,7 @@ def test_unknown_depth_encoding_is_refused_and_never_scaled(encoding):
     message = make_image(RGB[:, :, 0], "8UC1")
     message.encoding = encoding
     with pytest.raises(BadInput, match="32FC1 in metres or 16UC1"):
-        messages.read_depth(message, LIMIT)
+        sensor_data.read_depth(message, LIMIT)
 
 
 def test_bayer_without_cv_bridge_is_refused_with_a_sentence_that_names_it(monkeypatch):
@@ -103,8 +104,8 @@ def test_truncated_data_is_refused_for_every_kind():
     cloud = make_cloud(np.ones((2, 3)))
     for message, read in (
         (colour, lambda m: messages.read_colour(m, LIMIT)),
-        (depth, lambda m: messages.read_depth(m, LIMIT)),
-        (cloud, messages.read_points),
+        (depth, lambda m: sensor_data.read_depth(m, LIMIT)),
+        (cloud, sensor_data.read_points),
     ):
         message.data = message.data[:-1]
         with pytest.raises(BadInput, match="expected at least") as caught:
@@ -123,7 +124,7 @@ def test_step_smaller_than_a_row_is_refused():
 def test_empty_and_huge_images_are_refused_before_anything_is_allocated(width, height):
     message = make_image(RGB, "rgb8")
     message.width, message.height = width, height
-    for read in (messages.read_colour, messages.read_depth):
+    for read in (messages.read_colour, sensor_data.read_depth):
         with pytest.raises(BadInput, match=f"{width}x{height}.*max_pixels") as caught:
             read(message, LIMIT)
         assert caught.value.reason == "image_size"
@@ -153,12 +154,12 @@ def make_cloud(points: np.ndarray, *, code: str = "<f4", step: int = 0, offset: 
 ])
 def test_clouds_are_read_by_their_field_table(layout):
     points = np.array([[1, 2, 3], [-1, 0.5, 8], [np.nan] * 3, [4, 5, 6]], float)
-    read = messages.read_points(make_cloud(points, **layout))
+    read = sensor_data.read_points(make_cloud(points, **layout))
     assert np.array_equal(read, points, equal_nan=True)
 
 
 def test_empty_cloud_gives_no_points():
-    assert messages.read_points(make_cloud(np.empty((0, 3)))).shape == (0, 3)
+    assert sensor_data.read_points(make_cloud(np.empty((0, 3)))).shape == (0, 3)
 
 
 def test_cloud_without_z_or_with_integers_is_refused_with_its_fields():
@@ -167,7 +168,7 @@ def test_cloud_without_z_or_with_integers_is_refused_with_its_fields():
     integers.fields[2].datatype = PointField.INT32
     for cloud in (without, integers):
         with pytest.raises(BadInput, match="x:7, y:7.*expected x, y and z") as caught:
-            messages.read_points(cloud)
+            sensor_data.read_points(cloud)
         assert caught.value.reason == "fields"
 
 
@@ -180,9 +181,9 @@ def make_info(**changes) -> CameraInfo:
 
 def test_camera_comes_from_p_when_filled_and_from_k_otherwise():
     p = [20, 0, 2, 0, 0, 21, 1.5, 0, 0, 0, 1, 0]
-    camera = messages.read_camera(make_info(p=p), 3, 2)
+    camera = sensor_data.read_camera(make_info(p=p), 3, 2)
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (20, 21, 2, 1.5)
-    camera = messages.read_camera(make_info(), 3, 2)
+    camera = sensor_data.read_camera(make_info(), 3, 2)
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (10, 11, 1, 0.5)
 
 
@@ -194,7 +195,7 @@ def test_camera_comes_from_p_when_filled_and_from_k_otherwise():
 ])
 def test_unusable_camera_info_is_refused(changes, reason, words):
     with pytest.raises(BadInput, match=words) as caught:
-        messages.read_camera(make_info(**changes), 3, 2)
+        sensor_data.read_camera(make_info(**changes), 3, 2)
     assert caught.value.reason == reason
 
 
@@ -202,9 +203,9 @@ def test_a_camera_survives_the_way_there_and_back():
     camera = Camera(fx=10.0, fy=11.0, cx=1.25, cy=0.5, width=3, height=2)
     info = messages.camera_message(camera, Header(frame_id="camera"))
     assert info.header.frame_id == "camera" and not any(info.d)
-    assert messages.read_camera(info, 3, 2) == camera
+    assert sensor_data.read_camera(info, 3, 2) == camera
     info.p[:] = 0
-    assert messages.read_camera(info, 3, 2) == camera
+    assert sensor_data.read_camera(info, 3, 2) == camera
 
 
 @pytest.mark.parametrize("image", [RGB, RGB[:, ::-1]])
@@ -219,10 +220,10 @@ def test_depth_messages_survive_the_way_there_and_back():
     header = Header(frame_id="camera")
     metres = messages.depth_message(depth, header, "32FC1")
     assert isinstance(metres.data, array.array)
-    assert np.array_equal(messages.read_depth(metres, LIMIT), depth, equal_nan=True)
+    assert np.array_equal(sensor_data.read_depth(metres, LIMIT), depth, equal_nan=True)
     millimetres = messages.depth_message(depth, header, "16UC1")
     assert millimetres.header.frame_id == "camera" and millimetres.step == 6
-    read = messages.read_depth(millimetres, LIMIT)
+    read = sensor_data.read_depth(millimetres, LIMIT)
     # Unknown, and over 65.535 m, are 0; nothing wraps around.
     assert np.allclose(read, [[1.5, 0, 65.535], [0, 0, 2.0]], atol=1e-6)
 
@@ -231,10 +232,10 @@ def test_cloud_messages_hold_the_points_and_the_colours_that_rviz_reads():
     points = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
     cloud = messages.cloud_message(points, np.array([[1, 2, 3], [255, 0, 9]], np.uint8), Header())
     assert isinstance(cloud.data, array.array)
-    assert np.array_equal(messages.read_points(cloud), points)
+    assert np.array_equal(sensor_data.read_points(cloud), points)
     assert [field.name for field in cloud.fields] == ["x", "y", "z", "rgb"]
     packed = np.frombuffer(cloud.data, np.uint32).reshape(2, 4)[:, 3]
     assert [hex(value) for value in packed] == ["0x10203", "0xff0009"]
     plain = messages.cloud_message(points, None, Header())
-    assert plain.point_step == 12 and np.array_equal(messages.read_points(plain), points)
+    assert plain.point_step == 12 and np.array_equal(sensor_data.read_points(plain), points)
     assert len(messages.cloud_message(points[:0], None, Header()).data) == 0

@@ -13,7 +13,8 @@ import ros_process
 from ros_process import HEIGHT, WIDTH, NodeProcess, Peer
 from sensor_msgs.msg import CameraInfo
 
-from sdim_ros.ros.messages import cloud_message, read_depth
+from sdim_ros.core.sensor_data import read_depth
+from sdim_ros.ros.messages import cloud_message
 
 FAST_REPORTS = {"diagnostics.period_s": 0.1}
 

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
+import psutil
 import pytest
+from conftest import REPOSITORY
 
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools import scene_cache
@@ -77,3 +85,26 @@ def test_the_reserved_scenes_are_the_same_each_time_and_have_exact_depth() -> No
     assert (one.image == again.image).all() and (one.truth == again.truth).all()
     assert one.image.shape == (480, 640, 3) and not (one.image == other.image).all()
     assert (one.truth > 0).mean() > 0.4 and one.sparse is None
+
+
+def test_rendering_processes_end_with_their_parent(tmp_path: Path) -> None:
+    """A killed training must not leave processes behind that wait for ever."""
+    code = ("import sys\nfrom pathlib import Path\nfrom sdim_ros.tools import scene_cache\n"
+            "scene_cache.FRAMES_PER_SHARD = 2\n"
+            "if __name__ == '__main__':\n"
+            f"    frames = scene_cache.SceneFrames({str(tmp_path)!r}, (64, 48), 100_000)\n"
+            "    scene_cache.render_missing([frames], 2)\n")
+    script = tmp_path / "render.py"
+    script.write_text(code)
+    parent = subprocess.Popen([sys.executable, str(script)],
+                              env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    process = psutil.Process(parent.pid)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("64x48/*.npz")):
+        assert parent.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    children = process.children(recursive=True)
+    parent.kill()
+    parent.wait()
+    gone, alive = psutil.wait_procs(children, timeout=30)
+    assert len(gone) >= 2 and not alive

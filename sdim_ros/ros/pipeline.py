@@ -15,11 +15,11 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from sdim_ros.core.config import ProjectionSettings, Settings
 from sdim_ros.core.projection import (
     depth_to_points, occlusion_filter, pose_matrix, project_points)
+from sdim_ros.core.sensor_data import read_camera, read_depth, read_points
 from sdim_ros.core.types import BadInput, Camera, DenseDepth, Frame, Stats
 from sdim_ros.core.worker import Ticket
 from sdim_ros.ros.messages import (
-    camera_info_message, cloud_message, depth_message, read_camera, read_colour, read_depth,
-    read_points, stamp_ns)
+    camera_info_message, cloud_message, depth_message, read_colour, stamp_ns)
 
 
 class Completer(Protocol):

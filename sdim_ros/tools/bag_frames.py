@@ -6,24 +6,17 @@ Bags are read without ROS; a frame gets what the node with its default settings 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
+from sdim_ros.core import sensor_data
 from sdim_ros.core.config import InputSettings, ProjectionSettings, SyncSettings
 from sdim_ros.core.projection import clean_depth, occlusion_filter, pose_matrix, project_points
 from sdim_ros.core.types import BadInput, Camera
 from sdim_ros.tools.datasets import Frames, Sample
-
-# Encoding -> its channels in the order R, G, B.
-COLOURS = {"rgb8": (3, [0, 1, 2]), "bgr8": (3, [2, 1, 0]), "rgba8": (4, [0, 1, 2]),
-           "bgra8": (4, [2, 1, 0]), "mono8": (1, [0, 0, 0])}
-# Encoding -> number type and units per metre (REP 118).
-DEPTHS = {"32FC1": ("f4", 1.0), "16UC1": ("u2", 1000.0), "mono16": ("u2", 1000.0)}
-POINT_TYPES = {7: "f4", 8: "f8"}  # of sensor_msgs/PointField
 
 
 class BagFrames(Frames):
@@ -62,15 +55,16 @@ class BagFrames(Frames):
 
     def read(self, number: int) -> Sample:
         (stamp, image_at), (_, depth_at) = self.pairs[number]
-        image = _colour(self._message("image", image_at), self.topics["image"])
+        image = self._of("image", _colour, self._message("image", image_at))
         camera = self._camera(*image.shape[:2]) if "camera_info" in self.topics else None
         message, topic = self._message(self.measured, depth_at), self.topics[self.measured]
         if self.measured == "points":
-            sparse = self._projected(_points(message, topic), camera)
+            sparse = self._projected(self._of("points", sensor_data.read_points, message), camera)
         else:
             limits = InputSettings()
             sparse, _ = clean_depth(
-                _depth(message, topic), limits.min_depth_m, limits.max_depth_m)
+                self._of("sparse_depth", sensor_data.read_depth, message, limits.max_pixels),
+                limits.min_depth_m, limits.max_depth_m)
         if sparse.shape != image.shape[:2]:
             raise BadInput(
                 "size_mismatch", f"{self.bag}: {topic} is {sparse.shape[1]}x{sparse.shape[0]}, "
@@ -89,14 +83,15 @@ class BagFrames(Frames):
         reader = self._open()
         _, _, data = next(reader.messages(self._connections("camera_info")))
         info = reader.deserialize(data, self._connections("camera_info")[0].msgtype)
-        k, p = (getattr(info, name, getattr(info, name.upper(), None)) for name in "kp")
-        fx, cx, fy, cy = (p[0], p[2], p[5], p[6]) if p[0] > 0 else (k[0], k[2], k[4], k[5])
-        if (info.width, info.height) != (width, height):
-            raise BadInput(
-                "camera_size", f"{self.bag}: {self.topics['camera_info']} is for "
-                f"{info.width}x{info.height}, the image is {width}x{height}: expected the "
-                "camera_info of this image")
-        return Camera(fx, fy, cx, cy, width, height)
+        return self._of("camera_info", sensor_data.read_camera, info, width, height)
+
+    def _of(self, role: str, read: Callable[..., Any], *message: Any) -> Any:
+        """What ``read`` makes of a message; its complaints name bag and topic."""
+        try:
+            return read(*message)
+        except BadInput as problem:
+            raise BadInput(problem.reason,
+                           f"{self.bag}: {self.topics[role]}: {problem}") from problem
 
     def _stamps(self, role: str) -> list[tuple[int, int]]:
         """(stamp, time in the bag) of every message, nanoseconds, by stamp."""
@@ -153,61 +148,8 @@ def _paired(images: list[tuple[int, int]], depths: list[tuple[int, int]], slop_n
     return pairs
 
 
-def _colour(message: Any, topic: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an Image, or of a CompressedImage as JPEG or PNG."""
-    if not hasattr(message, "encoding"):
-        image = cv2.imdecode(np.asarray(message.data), cv2.IMREAD_COLOR)
-        if image is None:
-            raise BadInput("encoding", f"{topic}: a compressed image of format "
-                           f"'{message.format}' cannot be decoded: expected JPEG or PNG")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    if message.encoding not in COLOURS:
-        raise BadInput("encoding", f"{topic}: image encoding '{message.encoding}': expected one "
-                       f"of {', '.join(COLOURS)}; convert the topic with image_proc")
-    channels, order = COLOURS[message.encoding]
-    return np.ascontiguousarray(_pixels(message, topic, "u1", channels)[..., order])
-
-
-def _depth(message: Any, topic: str) -> np.ndarray:
-    """(H, W) float32 metres, invalid values as the sensor wrote them."""
-    if getattr(message, "encoding", None) not in DEPTHS:
-        seen = getattr(message, "encoding", "compressed")
-        raise BadInput("encoding", f"{topic}: depth encoding '{seen}': expected 32FC1 in metres "
-                       "or 16UC1 in millimetres")
-    code, units_per_m = DEPTHS[message.encoding]
-    return (_pixels(message, topic, code, 1)[..., 0] / np.float64(units_per_m)).astype(np.float32)
-
-
-def _pixels(message: Any, topic: str, code: str, channels: int) -> np.ndarray:
-    """(H, W, C) view of the message, rows taken ``step`` bytes apart."""
-    stored = np.dtype(code).newbyteorder(">" if message.is_bigendian else "<")
-    row = message.width * channels * stored.itemsize
-    if message.step < row or len(message.data) < (message.height - 1) * message.step + row:
-        raise BadInput("truncated", f"{topic}: {len(message.data)} bytes for "
-                       f"{message.width}x{message.height} in rows of {message.step}: expected "
-                       f"rows of {row} bytes or more; record the bag again")
-    return np.ndarray((message.height, message.width, channels), stored,
-                      np.ascontiguousarray(message.data),
-                      strides=(message.step, channels * stored.itemsize, stored.itemsize))
-
-
-def _points(message: Any, topic: str) -> np.ndarray:
-    """x, y, z of a PointCloud2 as (N, 3) float64."""
-    fields = {field.name: field for field in getattr(message, "fields", ())}
-    if not all(name in fields and fields[name].datatype in POINT_TYPES for name in "xyz"):
-        raise BadInput("fields", f"{topic}: fields {sorted(fields)}: expected a PointCloud2 with "
-                       "x, y and z as FLOAT32 or FLOAT64")
-    order = ">" if message.is_bigendian else "<"
-    layout = np.dtype({
-        "names": list("xyz"), "offsets": [fields[name].offset for name in "xyz"],
-        "formats": [order + POINT_TYPES[fields[name].datatype] for name in "xyz"],
-        "itemsize": message.point_step})
-    if message.row_step < message.width * message.point_step or len(message.data) < (
-            message.height * message.row_step):
-        raise BadInput("truncated", f"{topic}: {len(message.data)} bytes for "
-                       f"{message.width}x{message.height} points: expected rows of "
-                       f"{message.width * message.point_step} bytes; record the bag again")
-    cloud = np.ndarray((message.height, message.width), layout,
-                       np.ascontiguousarray(message.data),
-                       strides=(message.row_step, message.point_step)).ravel()
-    return np.stack([cloud[name] for name in "xyz"], axis=1).astype(np.float64)
+def _colour(message: Any) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an Image or a CompressedImage."""
+    if hasattr(message, "encoding"):
+        return sensor_data.read_colour(message, InputSettings().max_pixels)
+    return sensor_data.read_compressed(message)

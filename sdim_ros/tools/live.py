@@ -31,6 +31,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
 import sdim_ros
+from sdim_ros.core import sensor_data
 from sdim_ros.core.config import Settings, leaves
 from sdim_ros.core.types import Frame, SdimError
 from sdim_ros.ros import messages
@@ -216,7 +217,7 @@ class Peer:
         """Every frame that was sent, without the ones of `connect`."""
         first = self.received[self.recorded[0]]
         depth, confidence = (
-            messages.read_depth(deserialize_message(first[topic], Image), MAX_PIXELS)
+            sensor_data.read_depth(deserialize_message(first[topic], Image), MAX_PIXELS)
             for topic in ("depth/completed", "depth/confidence"))
         everything = [
             (topic, stamp_ns, raw) for stamp_ns in self.recorded

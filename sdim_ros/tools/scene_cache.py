@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -92,11 +96,24 @@ def render_missing(frames: Sequence[SceneFrames], workers: int,
     for path, _, _ in todo:
         path.parent.mkdir(parents=True, exist_ok=True)
     # Fresh processes: a fork of one that has used OpenCV's threads can wait for them for ever.
-    with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _serve, (os.getpid(),)) as pool:
         made = [pool.submit(save_shard, *shard) for shard in todo]
         for done, shard in enumerate(as_completed(made), 1):
             shard.result()
             report(done, len(todo))
+
+
+def _serve(parent: int) -> None:
+    """How a rendering process starts: one thread, Ctrl-C is the parent's, and so is its life."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def follow() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def save_shard(path: Path, seeds: Sequence[int], size: tuple[int, int]) -> None:
