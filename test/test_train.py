@@ -192,6 +192,17 @@ def test_fewer_validation_frames_than_images_of_a_step_give_figures(frames: Path
     assert all(np.isfinite(error) and error > 0 for error in errors.values())
 
 
+def test_validation_tells_what_the_fusion_guesses(frames: Path, tmp_path: Path) -> None:
+    values = small_values(frames)
+    values["sdim"]["told"] = "guess"
+    values["sdim"]["fusion"]["fills"] = ["nearest", "edge_aware"]
+    run = training(recipes.parse(values), tmp_path)
+    judge = TrainingBatches(run.recipe.data, run.model.config, 1, 64, 0, 1, tmp_path, True)
+    errors = validation.validate(run, judge)
+    assert set(errors) == {"answers", "guess", "linear", "edge_aware"}
+    assert 0 < errors["guess"] < errors["answers"]  # untrained: the mean of the fills
+
+
 def test_validation_is_the_mean_error_of_the_answers(frames: Path, tmp_path: Path) -> None:
     run = training(small_recipe(frames), tmp_path)
     judge = TrainingBatches(run.recipe.data, run.model.config, 1, 64, 0, 3, tmp_path, True)

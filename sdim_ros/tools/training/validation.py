@@ -9,10 +9,12 @@ from torch.utils.data import Dataset
 
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import Settings
+from sdim_ros.core.model import SdimModel
+from sdim_ros.core.point_token import sample
 from sdim_ros.core.types import Frame
 from sdim_ros.tools import overview
-from sdim_ros.tools.training.trainer import Training
 from sdim_ros.tools.training.batches import Batch
+from sdim_ros.tools.training.trainer import Training
 
 # Questions about each validation frame; in the paper's mode training asks one, too few to judge.
 PIXELS = 64
@@ -30,7 +32,7 @@ def validate(training: Training, frames: Dataset) -> dict[str, float]:
         by name, in the unit of the number format: ``answers``, the fusion's ``guess`` and every
         hint, without those that are never there.
     """
-    names = ("answers", *training.model.config.hints)
+    names = ("answers", "guess", *training.model.config.hints)
     total, count = np.zeros(len(names)), np.zeros(len(names))
     completer, parallel = Completer(Settings(), training.model), training.parallel
     with training.judging():
@@ -47,8 +49,18 @@ def _errors(completer: Completer, batch: Batch) -> np.ndarray:
     unit = batch.unit[0]
     answers = completer.ask(Frame(batch.images[0], batch.sparses[0]), *_pixels(batch))
     hints = batch.queries.hints[0].numpy().T
-    said = [answers.depth / unit, *np.where(hints > 0, hints, np.nan)]
+    said = [answers.depth / unit, _guess(completer.model, batch),
+            *np.where(hints > 0, hints, np.nan)]
     return np.abs(np.stack(said) - batch.truth[0] / unit)
+
+
+def _guess(model: SdimModel, batch: Batch) -> np.ndarray:
+    """(K,) what the fusion guesses there, in the number's unit; NaN where it makes no guess."""
+    guess = model.see(model.prepare(batch.images, batch.sparses))[1].guess
+    if guess is None:
+        return np.full(batch.truth.shape[1], np.nan)
+    at = batch.queries.position.to(guess.device)
+    return sample(guess, at)[0, :, 0].float().exp().cpu().numpy()
 
 
 def _pixels(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
