@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
-from models import frame, random_model
+from models import CONFIG, frame, random_model
 
+from sdim_ros.core import fill
 from sdim_ros.core.completer import Completer, with_random_weights
 from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.types import BadInput, Frame, ModelFailed
@@ -182,3 +185,14 @@ def test_a_model_without_classical_hints_answers_too() -> None:
 
 def test_the_description_names_model_size_and_device(completer: Completer) -> None:
     assert "M parameters, cpu, float32" in completer.description
+
+
+def test_an_untrained_fusion_guesses_the_mean_of_its_fills() -> None:
+    fusion = dataclasses.replace(CONFIG.fusion, fills=("nearest", "edge_aware"))
+    model = random_model(sharpen=1.0, fusion=fusion, min_pixels=96 * 128, max_pixels=96 * 128)
+    given = scene()
+    rows, cols = np.array([3, 50, 90]), np.array([7, 60, 120])
+    expected = np.sqrt(fill.nearest(given.sparse) * fill.edge_aware(given.sparse, given.image))
+    guess = Completer(Settings(), model).guess(given, rows, cols)
+    np.testing.assert_allclose(guess, expected[rows, cols], rtol=1e-4)
+    assert Completer(Settings(), random_model()).guess(given, rows, cols) is None

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from models import CONFIG, random_model
 
 from sdim_ros.core import fill
+from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import Settings
 from sdim_ros.core.types import Answers, BadInput, DenseDepth, ModelFailed, Stats
 from sdim_ros.tools import cli, evaluate
@@ -36,6 +39,9 @@ class FakeCompleter:
     def ask(self, frame, rows, cols):
         said = np.full(len(rows), 2.0, np.float32)
         return Answers(rows, cols, said, said / 10)
+
+    def guess(self, frame, rows, cols):
+        return None
 
     def hints(self, frame, rows, cols):
         return {"edge_aware": fill.edge_aware(frame.sparse, frame.image)[rows, cols]}
@@ -80,6 +86,21 @@ def test_answers_are_judged_at_the_asked_pixels_beside_linear_and_hint(sample):
     assert "answers_hint" in result.errors
     assert result.errors["sdim_blind"]["protocol"]["mae"] == pytest.approx(
         np.abs(3 - sample.truth).mean(), rel=1e-5)
+
+
+def test_what_the_fusion_guesses_is_judged_beside_what_the_text_answers(sample):
+    fusion = dataclasses.replace(CONFIG.fusion, fills=("nearest", "linear"))
+    model = random_model(fusion=fusion, told="guess")
+    frame = evaluate.draw_input(sample, "100", None, 0)
+    completer = Completer(Settings(), model)
+    result = evaluate.FrameJudge(("answers", "answers_guess"), completer)(frame, sample.truth, 0)
+    asked = result.dense.answers
+    guess = completer.guess(frame, asked.rows, asked.cols)
+    assert result.errors["answers_guess"]["protocol"]["mae"] == pytest.approx(
+        np.abs(guess - sample.truth[asked.rows, asked.cols]).mean(), rel=1e-5)
+    without = evaluate.FrameJudge(("answers", "answers_guess"), Completer(
+        Settings(), random_model()))(frame, sample.truth, 0)
+    assert "answers" in without.errors and "answers_guess" not in without.errors
 
 
 def test_only_the_chosen_methods_are_reported(sample):

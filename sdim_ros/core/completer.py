@@ -16,6 +16,7 @@ from sdim_ros.core.blend import (
 )
 from sdim_ros.core.config import Settings
 from sdim_ros.core.model import Prefix, SdimModel, random_twin
+from sdim_ros.core.point_token import sample
 from sdim_ros.core.projection import clean_depth
 from sdim_ros.core.types import Answers, BadInput, DenseDepth, Frame, ModelFailed, Stats
 
@@ -144,6 +145,23 @@ class Completer:
         sparse, _ = self._clean(frame)
         maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
         return _at(maps, (rows, cols))
+
+    @torch.inference_mode()
+    def guess(self, frame: Frame, rows: np.ndarray, cols: np.ndarray) -> np.ndarray | None:
+        """What the fusion network alone expects at these pixels, (Q,) metres, before any text.
+
+        The language model is told this number where the checkpoint says so; None where the
+        fusion makes no guess.
+        """
+        sparse, _ = self._clean(frame)
+        inputs = self.model.prepare([frame.image], [sparse])
+        kind = self.model.dtype
+        guess = self.model.fusion(inputs.image.to(kind), inputs.depth.to(kind)).guess
+        if guess is None:
+            return None
+        at = queries.positions(rows, cols, sparse.shape).to(guess.device)
+        log = sample(guess, at)[0, :, 0].float().cpu().numpy()
+        return np.exp(log) * np.float32(inputs.unit[0])
 
     def _clean(self, frame: Frame) -> tuple[np.ndarray, dict[str, int]]:
         limits = self.settings.input

@@ -52,6 +52,12 @@ def hint_maps(sparse: np.ndarray, image: np.ndarray, hints: tuple[str, ...]) -> 
     return {name: fill.classical(name, sparse, image) for name in hints}
 
 
+def positions(rows: np.ndarray, cols: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """Pixels (...,) of an image of ``size`` (H, W) -> (1, ..., 2) float32 x and y from 0 to 1."""
+    xy = np.stack([cols, rows], axis=-1).astype(np.float32) + 0.5
+    return torch.from_numpy(xy / np.array(size[::-1], np.float32))[None]
+
+
 def describe(config: SdimConfig, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
              hints: Mapping[str, np.ndarray], unit: float, told: np.ndarray | None = None
              ) -> PixelQueries:
@@ -69,12 +75,7 @@ def describe(config: SdimConfig, sparse: np.ndarray, rows: np.ndarray, cols: np.
         queries of B = 1 image, on the CPU.
     """
     height, width = sparse.shape
-    size = np.array([width, height], np.float32)
     n = int((sparse > 0).sum())
-
-    def place(r: np.ndarray, c: np.ndarray) -> torch.Tensor:
-        xy = (np.stack([c, r], axis=-1).astype(np.float32) + 0.5) / size
-        return torch.from_numpy(xy)[None]
 
     def depth(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.nan_to_num(values / unit).astype(np.float32))[None]
@@ -89,9 +90,9 @@ def describe(config: SdimConfig, sparse: np.ndarray, rows: np.ndarray, cols: np.
     spacing = math.sqrt(height * width / max(n, 1)) / width
     suggested = [hints[name] for name in config.hints] or [np.zeros((0, len(rows)))]
     return PixelQueries(
-        position=place(rows, cols),
+        position=positions(rows, cols, sparse.shape),
         measured=depth(np.zeros(len(rows)) if told is None else told),
-        near_position=place(near_rows, near_cols), near_value=depth(near_value),
+        near_position=positions(near_rows, near_cols, sparse.shape), near_value=depth(near_value),
         hints=depth(np.vstack(suggested).T), spacing=torch.tensor([spacing]),
         aspect=torch.tensor([height / width]))
 

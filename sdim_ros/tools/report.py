@@ -19,10 +19,11 @@ from sdim_ros.core.types import DenseDepth
 
 METHODS = (
     "sdim", "fill_only", "nearest", "linear", "edge_aware",
-    "answers", "answers_linear", "answers_hint", "sdim_blind", "sdim_random",
+    "answers", "answers_linear", "answers_hint", "answers_guess", "sdim_blind", "sdim_random",
 )
 # Judged only where the model was asked, so never to be compared with the others.
-AT_ASKED_PIXELS = ("answers", "answers_linear", "answers_hint", "sdim_random")
+AT_ASKED_PIXELS = (
+    "answers", "answers_linear", "answers_hint", "answers_guess", "sdim_random")
 # What a map may cost at most against the best classical fill.
 BAR = 0.02
 

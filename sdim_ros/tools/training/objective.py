@@ -17,6 +17,18 @@ from sdim_ros.tools.training.recipe import TrainingRecipe
 from sdim_ros.tools.training.batches import Batch
 
 
+def number_type(precision: str, device: torch.device) -> torch.dtype:
+    """The type of matrix products: as the recipe says, or for ``auto`` what the device is fast at.
+
+    A CPU without instructions for bfloat16 emulates it, ten times slower than float32.
+    """
+    if precision != "auto":
+        return getattr(torch, precision)
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if (
+        device.type == "cuda") else torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
 class Objective(nn.Module):
     """One call is one forward pass, so that the hooks of DDP and FSDP see all of it.
 
@@ -65,7 +77,7 @@ class Objective(nn.Module):
     @contextmanager
     def precision(self) -> Iterator[None]:
         """Matrix products in the recipe's number type."""
-        kind = getattr(torch, self.recipe.precision)
+        kind = number_type(self.recipe.precision, self.model.device)
         with torch.autocast(self.model.device.type, kind, enabled=kind != torch.float32):
             yield
 

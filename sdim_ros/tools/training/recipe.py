@@ -24,7 +24,7 @@ from sdim_ros.core.prompts import PROMPTS
 from sdim_ros.core.types import BadSetting
 from sdim_ros.tools.training.data_recipe import DataRecipe, PatternRecipe
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16")
 # These say where, how long and how often, not what is learned: a run may go on with others.
 FREE_KEYS = ("training.steps", "training.accumulate", "training.gradient_checkpointing",
              "training.checkpoint_every", "training.validate_every", "training.picture_every")
@@ -40,7 +40,8 @@ class TrainingRecipe:
         pixels: questions about each image, in one pass; 1 is the paper's mode.
         learning_rate: the highest.
         accumulate: passes whose gradients make one step.
-        precision: of the matrix products, ``float32`` or ``bfloat16``.
+        precision: of the matrix products, ``float32``, ``bfloat16``, or ``auto``: bfloat16 where
+            the hardware has instructions for it.
         gradient_checkpointing: compute activations twice to save memory.
         warmup: steps over which the learning rate rises; then it falls to 1 % as a cosine.
         weight_decay: of AdamW.

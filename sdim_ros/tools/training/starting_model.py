@@ -14,11 +14,17 @@ from sdim_ros.core.lora import add_lora, is_lora
 from sdim_ros.core.model import SdimModel
 from sdim_ros.core.types import BadSetting
 from sdim_ros.tools.training import tiny
+from sdim_ros.tools.training.objective import number_type
 from sdim_ros.tools.training.recipe import Recipe
 
 
-def starting_model(recipe: Recipe, allow_download: bool = False) -> tuple[SdimModel, Base | None]:
+def starting_model(recipe: Recipe, device: torch.device, allow_download: bool = False
+                   ) -> tuple[SdimModel, Base | None]:
     """The recipe's model before its first step; what shall train requires gradients.
+
+    Args:
+        device: where it is going to train; a base is loaded in the number type for it.
+        allow_download: fetch a base that is not in the local cache.
 
     Returns:
         the model on the CPU, and its stock base if it has one.
@@ -32,7 +38,7 @@ def starting_model(recipe: Recipe, allow_download: bool = False) -> tuple[SdimMo
         return from_nothing(recipe), None
     started, base = checkpoint.load_base(
         recipe.base, None, local_only=not allow_download,
-        dtype=getattr(torch, recipe.training.precision), config=recipe.sdim)
+        dtype=number_type(recipe.training.precision, device), config=recipe.sdim)
     adapt(started, recipe)
     return started, base
 

@@ -43,7 +43,7 @@ class Training:
         self.progress, tensors = training_state.read(
             folder, recipe, recipe.training.accumulate * parallel.count, parallel.count)
         self._unusable = 0  # steps in a row
-        self.model, self._base = starting_model(recipe, allow_download)
+        self.model, self._base = starting_model(recipe, parallel.device, allow_download)
         if recipe.training.gradient_checkpointing:
             recompute_layers(self.model)
         self.objective = Objective(self.model, recipe.training, keep_ends=parallel.sharded)

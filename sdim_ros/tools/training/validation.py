@@ -9,8 +9,6 @@ from torch.utils.data import Dataset
 
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import Settings
-from sdim_ros.core.model import SdimModel
-from sdim_ros.core.point_token import sample
 from sdim_ros.core.types import Frame
 from sdim_ros.tools import overview
 from sdim_ros.tools.training.batches import Batch
@@ -47,20 +45,12 @@ def validate(training: Training, frames: Dataset) -> dict[str, float]:
 def _errors(completer: Completer, batch: Batch) -> np.ndarray:
     """(2 + hints, K): what answers, guess and each hint miss; NaN where one says nothing."""
     unit = batch.unit[0]
-    answers = completer.ask(Frame(batch.images[0], batch.sparses[0]), *_pixels(batch))
+    frame, pixels = Frame(batch.images[0], batch.sparses[0]), _pixels(batch)
+    answers, guess = completer.ask(frame, *pixels), completer.guess(frame, *pixels)
     hints = batch.queries.hints[0].numpy().T
-    said = [answers.depth / unit, _guess(completer.model, batch),
+    said = [answers.depth / unit, answers.depth * np.nan if guess is None else guess / unit,
             *np.where(hints > 0, hints, np.nan)]
     return np.abs(np.stack(said) - batch.truth[0] / unit)
-
-
-def _guess(model: SdimModel, batch: Batch) -> np.ndarray:
-    """(K,) what the fusion guesses there, in the number's unit; NaN where it makes no guess."""
-    guess = model.see(model.prepare(batch.images, batch.sparses))[1].guess
-    if guess is None:
-        return np.full(batch.truth.shape[1], np.nan)
-    at = batch.queries.position.to(guess.device)
-    return sample(guess, at)[0, :, 0].float().exp().cpu().numpy()
 
 
 def _pixels(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
