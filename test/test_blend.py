@@ -8,7 +8,7 @@ from test_fill import HEIGHT, WIDTH, box_in_front_of_a_wall, grey, plane, scatte
 
 from sdim_ros.core import fill
 from sdim_ros.core.blend import (
-    DEFAULT_TRUST, DEFAULT_WEIGHTS, Blend, apply_blend, fit_blend, hidden_folds,
+    BLENDED, DEFAULT_TRUST, DEFAULT_WEIGHTS, Blend, apply_blend, fit_blend, hidden_folds,
     out_of_fold,
 )
 from sdim_ros.core.types import Answers
@@ -78,16 +78,16 @@ def test_out_of_fold_predictions_never_see_their_own_point() -> None:
     mine = slice(len(folds[0][0]) + len(folds[1][0]), sum(len(f[0]) for f in folds[:3]))
     assert (hidden.truth == sparse[hidden.rows, hidden.cols]).all() and len(hidden.truth) == 60
     assert (hidden.distance > 0).all()
-    for method in fill.CLASSICAL:
+    for method in BLENDED:
         np.testing.assert_allclose(
             hidden.predictions[method][mine], fill.classical(method, visible, grey())[at])
 
 
 def predictions(count: int = 300, seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Fills with independent errors: edge_aware 5 cm, linear 10 cm, nearest 50 cm."""
+    """Fills with independent errors: guided 5 cm, linear 10 cm, nearest 50 cm."""
     rng = np.random.default_rng(seed)
     truth = rng.uniform(1, 5, count).astype(np.float32)
-    errors = {"edge_aware": 0.05, "linear": 0.1, "nearest": 0.5}
+    errors = {"guided": 0.05, "linear": 0.1, "nearest": 0.5}
     return {m: truth + rng.normal(0, e, count).astype(np.float32)
             for m, e in errors.items()}, truth
 
@@ -96,7 +96,7 @@ def test_the_better_fill_gets_more_weight() -> None:
     # The best mixture of independent errors weighs by inverse variance: 0.8, 0.2 and 0.
     fills, truth = predictions(2000)
     weights = fit_blend(fills, truth, None).weights
-    assert weights["edge_aware"] == pytest.approx(0.8, abs=0.11)
+    assert weights["guided"] == pytest.approx(0.8, abs=0.11)
     assert sum(weights.values()) == pytest.approx(1)
     exact = {**fills, "linear": truth}
     assert fit_blend(exact, truth, None).weights == {"linear": 1.0}
@@ -107,9 +107,9 @@ def test_the_median_wins_where_each_fill_fails_now_and_then() -> None:
     truth = rng.uniform(1, 5, 900).astype(np.float32)
     failing = rng.integers(3, size=900)
     fills = {method: truth + (failing == i) * np.float32(1)
-             for i, method in enumerate(fill.CLASSICAL)}
+             for i, method in enumerate(BLENDED)}
     blend = fit_blend(fills, truth, None)
-    assert blend.weights == {"median": 1.0} and blend.methods == fill.CLASSICAL
+    assert blend.weights == {"median": 1.0} and blend.methods == BLENDED
     assert (blend.fill(fills) == truth).all()
 
 
@@ -117,9 +117,9 @@ def test_fills_are_chosen_by_mae_even_where_another_has_less_rmse() -> None:
     truth = np.full(2000, 2, np.float32)
     sharp, smooth = truth.copy(), truth + np.float32(0.5)
     sharp[:100] += 4
-    fills = {"edge_aware": sharp, "linear": smooth, "nearest": smooth}
+    fills = {"guided": sharp, "linear": smooth, "nearest": smooth}
     assert np.square(sharp - truth).mean() > np.square(smooth - truth).mean()
-    assert fit_blend(fills, truth, None).weights == {"edge_aware": 1.0}
+    assert fit_blend(fills, truth, None).weights == {"guided": 1.0}
 
 
 def test_too_few_points_leave_the_default_and_share_the_trust() -> None:
@@ -132,11 +132,11 @@ def test_a_small_gain_counts_only_on_many_points() -> None:
     few, many = np.full(10, 2, np.float32), np.full(2000, 2, np.float32)
 
     def choice(truth: np.ndarray, answer_error: float) -> Blend:
-        fills = {"linear": truth + 0.1, "edge_aware": truth + 0.09, "nearest": truth + 0.1}
+        fills = {"linear": truth + 0.1, "guided": truth + 0.09, "nearest": truth + 0.1}
         return fit_blend(fills, truth, truth + answer_error)
 
-    assert choice(few, 0.08).weights["edge_aware"] < 0.7
-    assert choice(many, 0.08).weights == {"edge_aware": 1.0}
+    assert choice(few, 0.08).weights["guided"] < 0.7
+    assert choice(many, 0.08).weights == {"guided": 1.0}
     assert choice(few, 0.09).trust == pytest.approx(DEFAULT_TRUST)
     assert choice(few, 0.08).trust == pytest.approx(DEFAULT_TRUST, abs=0.1)
     assert choice(many, 0.08).trust == 1
@@ -150,7 +150,7 @@ def test_answers_that_are_plainly_wrong_get_no_trust_even_on_few_points() -> Non
 
 def test_the_model_gets_the_trust_that_it_earns() -> None:
     fills, truth = predictions(2000)
-    only = {method: fills["edge_aware"] for method in fill.CLASSICAL}
+    only = {method: fills["guided"] for method in BLENDED}
     rng = np.random.default_rng(5)
     equally_good = truth + rng.normal(0, 0.05, 2000).astype(np.float32)
     assert fit_blend(only, truth, truth).trust == 1
@@ -170,7 +170,7 @@ def test_the_model_may_not_trade_one_error_for_the_other(case: str) -> None:
         few_large[:100] += 1
         many_small += 0.2
         base, answers = many_small, few_large
-    trust = fit_blend({method: base for method in fill.CLASSICAL}, truth, answers).trust
+    trust = fit_blend({method: base for method in BLENDED}, truth, answers).trust
     before, after = base - truth, base + trust * (answers - base) - truth
     assert np.abs(after).mean() <= np.abs(before).mean()
     assert np.square(after).mean() <= np.square(before).mean()
@@ -184,11 +184,11 @@ def test_fixed_method_and_trust_are_obeyed() -> None:
 
 
 def test_a_blend_predicts_between_fill_and_answers_and_describes_itself() -> None:
-    blend = Blend({"linear": 0.3, "edge_aware": 0.7}, 0.25)
-    fills = {"linear": np.float32([1]), "edge_aware": np.float32([2])}
+    blend = Blend({"linear": 0.3, "guided": 0.7}, 0.25)
+    fills = {"linear": np.float32([1]), "guided": np.float32([2])}
     assert blend.predict(fills, None) == pytest.approx([1.7])
     assert blend.predict(fills, np.float32([5.7])) == pytest.approx([2.7])
-    assert blend.describe() == "0.7 edge_aware + 0.3 linear"
+    assert blend.describe() == "0.7 guided + 0.3 linear"
 
 
 @pytest.mark.parametrize("trust", [0.0, 0.6, 1.0])

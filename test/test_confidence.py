@@ -47,7 +47,7 @@ def complete(seed: int, points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     hidden = out_of_fold(sparse, image, hidden_folds(sparse, 5, 500, seed))
     hidden_answers = ask(truth, hidden.rows, hidden.cols, seed + 1)
     blend = fit_blend(hidden.predictions, hidden.truth, hidden_answers.depth)
-    maps = {method: fill.classical(method, sparse, image) for method in fill.CLASSICAL}
+    maps = {method: fill.classical(method, sparse, image) for method in fill.FILLS}
     depth, _ = apply_blend(blend, sparse, image, answers, maps)
     sure = confidence.of_map(
         sparse, image, depth, maps, answers, hidden, hidden_answers, blend)
@@ -59,7 +59,7 @@ def pooled() -> tuple[np.ndarray, np.ndarray]:
     """Confidence and hit of every unmeasured pixel of six scenes."""
     sure, hits = [], []
     for seed in range(6):
-        found, depth, truth, sparse = complete(seed, points=250)
+        found, depth, truth, sparse = complete(seed, points=100)
         missing = sparse == 0
         sure.append(found[missing])
         hits.append((np.abs(depth - truth) <= 0.05 * truth)[missing])
@@ -142,7 +142,7 @@ def test_hits_without_exception_stay_finite() -> None:
 def test_points_and_maps_share_one_definition_of_the_features() -> None:
     rng = np.random.default_rng(0)
     depth, spread, distance, near, far = rng.uniform(1, 2, (5, 6, 7)).astype(np.float32)
-    fills = {"linear": near, "edge_aware": far}
+    fills = {"linear": near, "guided": far}
     of_map = confidence.features(depth, spread, distance, fills)
     at = np.array([1, 5]), np.array([0, 6])
     of_points = confidence.features(
@@ -152,7 +152,7 @@ def test_points_and_maps_share_one_definition_of_the_features() -> None:
 
 def test_every_sign_of_trouble_grows_with_the_trouble() -> None:
     def signs(depth: float, spread: float, distance: float) -> np.ndarray:
-        fills = {"linear": np.float32([2]), "edge_aware": np.float32([2])}
+        fills = {"linear": np.float32([2]), "guided": np.float32([2])}
         return confidence.features(
             np.float32([depth]), np.float32([spread]), np.float32([distance]), fills)[0]
 

@@ -90,7 +90,7 @@ def test_answers_are_judged_at_the_asked_pixels_beside_linear_and_hint(sample):
 
 def test_what_the_fusion_guesses_is_judged_beside_what_the_text_answers(sample):
     fusion = dataclasses.replace(CONFIG.fusion, fills=("nearest", "linear"))
-    model = random_model(fusion=fusion, told="guess")
+    model = random_model(fusion=fusion, hints=fusion.fills, told="guess")
     frame = evaluate.draw_input(sample, "100", None, 0)
     completer = Completer(Settings(), model)
     result = evaluate.FrameJudge(("answers", "answers_guess"), completer)(frame, sample.truth, 0)

@@ -36,20 +36,20 @@ def grey() -> np.ndarray:
     return np.full((HEIGHT, WIDTH, 3), 127, np.uint8)
 
 
-@pytest.mark.parametrize("method", fill.CLASSICAL)
+@pytest.mark.parametrize("method", fill.FILLS)
 def test_zero_points_give_all_unknown(method: str) -> None:
     dense = fill.classical(method, np.zeros((HEIGHT, WIDTH), np.float32), grey())
     assert dense.dtype == np.float32 and np.isnan(dense).all()
 
 
-@pytest.mark.parametrize("method", fill.CLASSICAL)
+@pytest.mark.parametrize("method", fill.FILLS)
 @pytest.mark.parametrize("count", [1, 2, 40])
 def test_points_of_equal_depth_give_that_depth_everywhere(method: str, count: int) -> None:
     sparse = scatter(np.full((HEIGHT, WIDTH), 3.25, np.float32), count)
     assert (fill.classical(method, sparse, grey()) == np.float32(3.25)).all()
 
 
-@pytest.mark.parametrize("method", fill.CLASSICAL)
+@pytest.mark.parametrize("method", fill.FILLS)
 @pytest.mark.parametrize("at", [
     pytest.param(np.s_[:5, :5], id="corner"), pytest.param(np.s_[30, ::3], id="row"),
     pytest.param(np.s_[range(0, 60, 4), range(0, 60, 4)], id="diagonal"),

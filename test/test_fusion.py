@@ -6,9 +6,10 @@ import dataclasses
 
 import pytest
 import torch
+from torch import nn
 from models import CONFIG, frame, random_model
 
-from sdim_ros.core.fusion import FusionConfig, SoftFusion
+from sdim_ros.core.fusion import FusionConfig, SoftFusion, mix_fills
 
 IMAGE, DEPTH = torch.randn(1, 3, 48, 64), torch.zeros(1, 2, 48, 64)
 
@@ -61,7 +62,8 @@ def test_a_pyramid_takes_sizes_that_do_not_halve() -> None:
 
 
 def test_fills_are_shown_from_the_points_and_the_guiding_image() -> None:
-    model = random_model(fusion=dataclasses.replace(CONFIG.fusion, fills=("nearest", "edge_aware")))
+    fills = ("nearest", "edge_aware")
+    model = random_model(fusion=dataclasses.replace(CONFIG.fusion, fills=fills), hints=fills)
     image, sparse = frame()
     grey = torch.full(image.shape, 127, dtype=torch.uint8).numpy()
     plain = model.prepare([image], [sparse])
@@ -78,16 +80,48 @@ def test_a_fresh_guess_is_the_mean_of_the_fills_and_a_trained_one_leaves_it() ->
     network = SoftFusion(FusionConfig(8, 8, 8, 8, norm="group", fills=("nearest", "linear")))
     depth = torch.randn(2, 4, 48, 64)
     image = torch.randn(2, 3, 48, 64)
-    guess = network(image, depth).guess
-    torch.testing.assert_close(guess, depth[:, 2:].mean(1, keepdim=True))
+
+    def guess() -> torch.Tensor:
+        return mix_fills(network(image, depth).mixing, depth[:, 2:])
+
+    first = (guess() - depth[:, 2] - 0.2).abs().mean()
+    torch.testing.assert_close(guess(), depth[:, 2:].mean(1))
     optimizer = torch.optim.Adam(network.parameters(), 0.01)
     for _ in range(30):
         optimizer.zero_grad()
-        error = (network(image, depth).guess - depth[:, 2:3] - 0.2).abs().mean()
+        error = (guess() - depth[:, 2] - 0.2).abs().mean()
         error.backward()
         optimizer.step()
-    assert error < 0.5 * (guess - depth[:, 2:3] - 0.2).abs().mean()
-    assert SoftFusion(FusionConfig(8, 8, 8, 8, norm="group"))(image, depth[:, :2]).guess is None
+    assert error < 0.5 * first
+    assert SoftFusion(FusionConfig(8, 8, 8, 8, norm="group"))(image, depth[:, :2]).mixing is None
+
+
+def test_with_a_stride_the_residual_keeps_the_size_of_the_image_and_starts_at_zero() -> None:
+    network = SoftFusion(FusionConfig(8, 8, 8, 8, norm="group", pyramid=(8,), stride=2))
+    fused = network(torch.randn(2, 3, 48, 64), torch.zeros(2, 2, 48, 64))
+    assert fused.residual.shape == (2, 3, 48, 64) and not fused.residual.any()
+    assert fused.features.shape == (2, 8, 24, 32)
+    nn.init.ones_(network.out.bias)  # the residual of each pixel of a block is its own
+    network.out.bias.data[1] = 5
+    residual = network(torch.randn(2, 3, 48, 64), torch.zeros(2, 2, 48, 64)).residual
+    assert (residual[:, 0, ::2, 1::2] == 5).all() and (residual[:, 0, 1::2] == 1).all()
+
+
+def test_the_mixing_weighs_the_fills_and_corrects_by_how_much_they_disagree() -> None:
+    fills = torch.tensor([[0.0, 1.0], [2.0, 1.0]])[None]  # two fills at two pixels
+    mixing = torch.zeros(1, 4, 2)
+    assert mix_fills(mixing, fills).tolist() == [[1.0, 1.0]]
+    mixing[:, 0, 0] = 100  # the first fill alone
+    mixing[:, 3] = 0.5  # half of the disagreement, 2 and 0, on top
+    assert mix_fills(mixing, fills).tolist() == [[1.0, 1.0]]
+    mixing[:, 2] = 1
+    torch.testing.assert_close(mix_fills(mixing, fills), torch.tensor([[1.3, 1.3]]))
+
+
+def test_the_hints_must_be_the_fills_that_are_mixed() -> None:
+    fusion = dataclasses.replace(CONFIG.fusion, fills=("nearest", "edge_aware"))
+    with pytest.raises(ValueError, match="hints .* expected the fills that the fusion mixes"):
+        random_model(fusion=fusion, hints=("linear",))
 
 
 def test_the_fusion_survives_the_way_through_json_and_names_unknown_keys() -> None:

@@ -42,22 +42,26 @@ def test_slots_can_weigh_less() -> None:
     assert light.item() == pytest.approx(full.item() / 4, rel=1e-5)
 
 
+PLAIN = torch.zeros(1, 3, 2, 2)  # one fill as it is
+
+
 def test_the_guess_loss_is_zero_at_the_truth_and_counts_known_pixels_alone() -> None:
     labels = torch.tensor([[[1.0, 2.0], [0.0, 4.0]]])
     right = torch.tensor([[[[1.0, 2.0], [77.0, 4.0]]]]).log()
-    assert guess_loss(right, labels) == pytest.approx(0, abs=1e-6)
+    assert guess_loss(PLAIN, right, labels) == pytest.approx(0, abs=1e-6)
     off = torch.tensor([[[[1.5, 2.0], [77.0, 4.0]]]]).log()
-    assert guess_loss(off, labels) == pytest.approx((0.5 + 0.5) / 2 / 3)
-    assert guess_loss(off, torch.zeros_like(labels)) == 0
+    assert guess_loss(PLAIN, off, labels) == pytest.approx((0.5 + 0.5) / 2 / 3)
+    assert guess_loss(PLAIN, off, torch.zeros_like(labels)) == 0
 
 
 def test_one_wild_pixel_does_not_outweigh_the_others_in_metres() -> None:
     labels = torch.full((1, 4, 4), 100.0)
     wild = labels.clone()[None]
     wild[..., 0, 0] = 1000
-    assert guess_loss(wild.log(), labels) < (900 / 100 + 5.1) / 2 / 16
+    assert guess_loss(PLAIN, wild.log(), labels) < (900 / 100 + 5.1) / 2 / 16
 
 
 def test_a_coarser_guess_is_compared_at_the_size_of_the_labels() -> None:
-    guess = torch.full((2, 1, 6, 8), 3.0).log()
-    assert guess_loss(guess, torch.full((2, 13, 17), 3.0)) == pytest.approx(0, abs=1e-5)
+    fills = torch.full((2, 1, 6, 8), 3.0).log()
+    mixing = PLAIN.expand(2, 3, 2, 2)
+    assert guess_loss(mixing, fills, torch.full((2, 13, 17), 3.0)) == pytest.approx(0, abs=1e-5)

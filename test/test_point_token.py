@@ -11,9 +11,10 @@ from models import CONFIG, frame, random_model
 from test_engine import ask
 
 from sdim_ros.core import engine
+from sdim_ros.core.point_token import guess
 
 NEIGHBOURS, HINTS = 3, 2
-GUESSING = dataclasses.replace(CONFIG.fusion, fills=("nearest", "edge_aware"))
+GUESSING = dataclasses.replace(CONFIG.fusion, fills=CONFIG.hints)
 
 
 @pytest.mark.parametrize(("told", "length"), [
@@ -23,10 +24,12 @@ def test_a_query_has_the_tokens_that_its_configuration_names(told: str, length: 
     assert model.point_suffix(*ask(model, 20)).shape[:3] == (1, 20, length)
 
 
-@pytest.mark.parametrize(("neighbours", "hints"), [(0, ()), (0, ("linear",)), (3, ())])
-@pytest.mark.parametrize("told", ["tokens", "guess", "both"])
-def test_a_query_may_be_told_little_or_nothing(told: str, neighbours: int, hints: tuple) -> None:
-    model = random_model(told=told, fusion=GUESSING, neighbours=neighbours, hints=hints)
+@pytest.mark.parametrize(("neighbours", "hints", "told"), [
+    (0, (), "tokens"), (3, (), "tokens"), (0, ("linear",), "tokens"), (0, ("linear",), "guess"),
+    (0, ("linear",), "both")])
+def test_a_query_may_be_told_little_or_nothing(neighbours: int, hints: tuple, told: str) -> None:
+    fusion = dataclasses.replace(CONFIG.fusion, fills=hints)
+    model = random_model(told=told, fusion=fusion, neighbours=neighbours, hints=hints)
     around = neighbours + len(hints) if told != "guess" else 0
     assert model.point_suffix(*ask(model, 5)).shape[2] == around + (told != "tokens") + 1
 
@@ -35,14 +38,14 @@ def test_the_guess_told_is_that_at_the_pixel() -> None:
     model = random_model(told="guess", fusion=GUESSING)
     prefix, asked = ask(model, 10)
     whole = model.point_suffix(prefix, asked)
-    shifted = dataclasses.replace(prefix, guess=prefix.guess + 0.3)
+    shifted = dataclasses.replace(prefix, mixing=prefix.mixing + 0.3)
     moved = (model.point_suffix(shifted, asked) - whole).abs().amax(-1)
     assert (moved[..., 0] > 1e-3).all() and not moved[..., 1].any()
-    elsewhere = prefix.guess.clone()
-    x, y = (asked.position[0, 0] * torch.tensor(prefix.guess.shape[:1:-1])).long()
+    elsewhere = prefix.mixing.clone()
+    x, y = (asked.position[0, 0] * torch.tensor(prefix.mixing.shape[:1:-1])).long()
     elsewhere[..., :max(y - 3, 0), :] += 0.3
     elsewhere[..., y + 3:, :] += 0.3
-    same = model.point_suffix(dataclasses.replace(prefix, guess=elsewhere), asked.part(0, 1))
+    same = model.point_suffix(dataclasses.replace(prefix, mixing=elsewhere), asked.part(0, 1))
     torch.testing.assert_close(same, whole[:, :1])
 
 
@@ -51,9 +54,17 @@ def test_the_text_loss_leaves_the_guess_to_its_own_loss() -> None:
     model = random_model(told="guess", fusion=GUESSING)
     prefix, asked = ask(model, 5)
     model.point_suffix(prefix, asked).sum().backward(retain_graph=True)
-    assert model.fusion.guess.weight.grad is None
-    prefix.guess.sum().backward()
-    assert model.fusion.guess.weight.grad is not None
+    assert model.fusion.mixing.weight.grad is None
+    prefix.mixing.sum().backward()
+    assert model.fusion.mixing.weight.grad is not None
+
+
+def test_without_a_measurement_there_is_no_guess() -> None:
+    model = random_model(told="guess", fusion=GUESSING)
+    prefix, asked = ask(model, 5)
+    assert (guess(asked, prefix.mixing) > 0).all()
+    nothing = dataclasses.replace(asked, hints=torch.zeros_like(asked.hints))
+    assert not guess(nothing, prefix.mixing).any()
 
 
 @pytest.mark.parametrize(("prompt", "mask_counts", "value_counts"), [

@@ -195,7 +195,7 @@ def test_fewer_validation_frames_than_images_of_a_step_give_figures(frames: Path
 def test_validation_tells_what_the_fusion_guesses(frames: Path, tmp_path: Path) -> None:
     values = small_values(frames)
     values["sdim"]["told"] = "guess"
-    values["sdim"]["fusion"]["fills"] = ["nearest", "edge_aware"]
+    values["sdim"]["fusion"]["fills"] = values["sdim"]["hints"] = ["linear", "edge_aware"]
     run = training(recipes.parse(values), tmp_path)
     judge = TrainingBatches(run.recipe.data, run.model.config, 1, 64, 0, 1, tmp_path, True)
     errors = validation.validate(run, judge)

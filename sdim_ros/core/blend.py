@@ -16,12 +16,13 @@ from scipy.spatial import cKDTree
 from sdim_ros.core import fill
 from sdim_ros.core.types import Answers
 
+BLENDED = ("nearest", "linear", "guided")
 # What is mixed. The median of the three fills follows the majority at every pixel. Nearest has no
 # share of its own: there it takes part already, and fewer choices are less led by chance.
-MIXED = ("median", "linear", "edge_aware")
-# Without points to calibrate on: linear and edge_aware err in different places, and their mean
-# was better than either on indoor frames with 3 to 50 points.
-DEFAULT_WEIGHTS = {"linear": 0.5, "edge_aware": 0.5}
+MIXED = ("median", "linear", "guided")
+# Without points to calibrate on: linear and guided err in different places, and their mean was
+# better than either on indoor frames with 3 to 50 points.
+DEFAULT_WEIGHTS = {"linear": 0.5, "guided": 0.5}
 MIN_HIDDEN = 10
 # Extra cost of leaving the default, over the number of hidden points.
 WEIGHTS_PRIOR = 10
@@ -98,17 +99,23 @@ class OutOfFold:
 
 def out_of_fold(
     sparse: np.ndarray, image: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]],
+    more: tuple[str, ...] = (),
 ) -> OutOfFold:
-    """Predict each fold of ``hidden_folds`` from the measured pixels outside of it."""
+    """Predict each fold of ``hidden_folds`` from the measured pixels outside of it.
+
+    Args:
+        more: of ``fill.FILLS``, to be predicted besides ``BLENDED``.
+    """
+    methods = dict.fromkeys((*BLENDED, *more))
     rows = np.concatenate([np.zeros(0, int), *(rows for rows, _ in folds)])
     cols = np.concatenate([np.zeros(0, int), *(cols for _, cols in folds)])
-    parts: dict[str, list[np.ndarray]] = {m: [] for m in (*fill.CLASSICAL, "distance")}
+    parts: dict[str, list[np.ndarray]] = {m: [] for m in (*methods, "distance")}
     for at in folds:
         visible = sparse.copy()
         visible[at] = 0
-        parts["nearest"].append(fill.nearest(visible)[at])
-        parts["linear"].append(fill.linear_at(visible, *at))
-        parts["edge_aware"].append(fill.edge_aware(visible, image)[at])
+        for method in methods:
+            parts[method].append(fill.linear_at(visible, *at) if method == "linear"
+                                 else fill.classical(method, visible, image)[at])
         parts["distance"].append(fill.distance_to_measured(visible)[at])
     joined = {m: np.concatenate([np.zeros(0, np.float32), *part]) for m, part in parts.items()}
     return OutOfFold(rows, cols, sparse[rows, cols], distance=joined.pop("distance"),
@@ -120,7 +127,7 @@ class Blend:
     """How much of each fill, and of the model on top of them.
 
     Attributes:
-        weights: name -> share, non-negative, together 1; of ``MIXED``, or one classical fill.
+        weights: name -> share, non-negative, together 1; of ``MIXED``, or one of ``fill.FILLS``.
         trust: 0 = the fill alone, 1 = the model's answers replace it.
     """
 
@@ -131,10 +138,11 @@ class Blend:
     def methods(self) -> tuple[str, ...]:
         """The classical fills that it needs."""
         used = {name for name, weight in self.weights.items() if weight > 0}
-        return tuple(m for m in fill.CLASSICAL if m in used or "median" in used)
+        used |= set(BLENDED) if "median" in used else set()
+        return tuple(m for m in fill.FILLS if m in used)
 
     def describe(self) -> str:
-        """For people: ``"0.7 edge_aware + 0.3 linear"``."""
+        """For people: ``"0.7 guided + 0.3 linear"``."""
         shares = sorted(self.weights.items(), key=lambda share: -share[1])
         return " + ".join(f"{weight:.1f} {name}" for name, weight in shares if weight > 0)
 
@@ -152,10 +160,10 @@ class Blend:
 
 
 def _prediction(name: str, predictions: Mapping[str, np.ndarray]) -> np.ndarray:
-    """That of a classical fill, or the median of all three."""
+    """That of a classical fill, or the median of the three that are blended."""
     if name != "median":
         return predictions[name]
-    a, b, c = (predictions[method] for method in fill.CLASSICAL)
+    a, b, c = (predictions[method] for method in BLENDED)
     return np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
 
 
@@ -172,7 +180,7 @@ def fit_blend(
     more the fewer they are.
 
     Args:
-        predictions: method of ``fill.CLASSICAL`` -> (N,) metres, at the hidden points.
+        predictions: method of ``BLENDED`` -> (N,) metres, at the hidden points.
         truth: (N,) metres.
         answers: (N,) metres, the model at the hidden points; None = there is no model.
         fixed_method: use this fill whatever its cost.
@@ -260,9 +268,8 @@ def apply_blend(
     known[at] = answers.depth
     weight[at] = 1 / (1 + np.square(answers.spread / (0.1 * answers.depth)))
     known[measured], weight[measured] = sparse[measured], 1
-    # About as far as the next known pixel: any farther would blur what the answers tell.
-    reach = min(300.0, REACH * sparse.size / np.count_nonzero(known))
-    told = fill.edge_aware(known, image, weight, reach)
+    # Any farther than the next known pixel would blur what the answers tell.
+    told = fill.edge_aware(known, image, weight, fill.reach_over_gaps(known, REACH))
     if not measured.any():  # nothing to fill from: the answers are all there is
         return told, fill_only
     depth = fill_only + np.float32(blend.trust) * (told - fill_only)

@@ -16,7 +16,7 @@ from sdim_ros.core.blend import (
 )
 from sdim_ros.core.config import Settings
 from sdim_ros.core.model import Prefix, SdimModel, random_twin
-from sdim_ros.core.point_token import sample
+from sdim_ros.core.point_token import guess
 from sdim_ros.core.projection import clean_depth
 from sdim_ros.core.types import Answers, BadInput, DenseDepth, Frame, ModelFailed, Stats
 
@@ -113,7 +113,7 @@ class Completer:
         answers = self._ask(view, sparse, rows, cols, _at(maps, (rows, cols)), watch)
         with watch.stage("calibrate"):
             folds = self._folds(frame, sparse)
-            hidden = out_of_fold(sparse, frame.image, folds)
+            hidden = out_of_fold(sparse, frame.image, folds, self._fills_needed())
         said = self._ask_hidden(view, sparse, folds, hidden, watch)
         with watch.stage("fill"):
             blend = self._blend(hidden, said)
@@ -153,15 +153,15 @@ class Completer:
         The language model is told this number where the checkpoint says so; None where the
         fusion makes no guess.
         """
-        sparse, _ = self._clean(frame)
-        inputs = self.model.prepare([frame.image], [sparse])
-        kind = self.model.dtype
-        guess = self.model.fusion(inputs.image.to(kind), inputs.depth.to(kind)).guess
-        if guess is None:
+        if not self.model.config.fusion.fills:
             return None
-        at = queries.positions(rows, cols, sparse.shape).to(guess.device)
-        log = sample(guess, at)[0, :, 0].float().cpu().numpy()
-        return np.exp(log) * np.float32(inputs.unit[0])
+        sparse, _ = self._clean(frame)
+        inputs, kind = self.model.prepare([frame.image], [sparse]), self.model.dtype
+        mixing = self.model.fusion(inputs.image.to(kind), inputs.depth.to(kind)).mixing
+        unit = float(inputs.unit[0])
+        asked = queries.describe(self.model.config, sparse, rows, cols,
+                                 self.hints(frame, rows, cols), unit).to(mixing.device)
+        return guess(asked, mixing)[0].float().cpu().numpy() * np.float32(unit)
 
     def _clean(self, frame: Frame) -> tuple[np.ndarray, dict[str, int]]:
         limits = self.settings.input
@@ -231,6 +231,11 @@ class Completer:
         none = [np.zeros(0, np.float32)]
         return Answers(hidden.rows, hidden.cols, np.concatenate(none + [a.depth for a in said]),
                        np.concatenate(none + [a.spread for a in said]))
+
+    def _fills_needed(self) -> tuple[str, ...]:
+        """Those that are told to the model, or that the settings name."""
+        chosen = self.settings.fill.method
+        return (*self.model.config.hints, *([] if chosen == "auto" else [chosen]))
 
     def _blend(self, hidden: OutOfFold, said: Answers) -> Blend:
         settings = self.settings.fill

@@ -69,14 +69,14 @@ def features(
         depth: (...) float32, metres, the completed depth.
         relative_spread: (...) float32, ``Answers.spread`` over ``Answers.depth``.
         distance: (...) float32, of ``fill.distance_to_measured``.
-        predictions: ``linear`` and ``edge_aware``, (...) float32, metres.
+        predictions: ``linear`` and ``guided``, (...) float32, metres.
 
     Returns:
         (..., 3) float32: how unsure the model is, how far the next measured point is, and how
         much the two fills and the completed depth disagree. The first and the last are 0 at
         the tolerance.
     """
-    candidates = (depth, predictions["linear"], predictions["edge_aware"])
+    candidates = (depth, predictions["linear"], predictions["guided"])
     disagreement = np.maximum.reduce(candidates) - np.minimum.reduce(candidates)
     return np.stack([
         _log_tolerances(relative_spread),
@@ -134,7 +134,7 @@ def of_map(
     """
     model = fit(*hidden_outcomes(hidden, hidden_answers, blend))
     fills = {method: maps[method] if method in maps else fill.classical(method, sparse, image)
-             for method in ("linear", "edge_aware")}
+             for method in ("linear", "guided")}
     signs = features(depth, spread_map(answers, image), fill.distance_to_measured(sparse), fills)
     kept = (sparse > 0) & (depth == sparse)
     return np.where(kept, np.float32(1), model.apply(signs))

@@ -75,7 +75,7 @@ class QuerySettings:
 class FillSettings:
     method: str = setting(
         "auto", "Classical fill under the answers; auto = the blend that predicts hidden "
-        "measured points best.", choices=("auto", "nearest", "linear", "edge_aware"))
+        "measured points best.", choices=("auto", "nearest", "linear", "edge_aware", "guided"))
     trust: float = setting(
         -1.0, "Weight of the model's answers; negative = calibrated on hidden measured points.",
         low=-1.0, high=1.0)

@@ -14,11 +14,17 @@ from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import Delaunay, QhullError, cKDTree
 from threadpoolctl import ThreadpoolController
 
+# What every report compares with; edge_aware has one reach for all images and counts of points.
 CLASSICAL = ("nearest", "linear", "edge_aware")
+# Edge-aware fills whose reach follows the gaps between the points: reach over the area of the
+# image for each point, and the tolerance of colour differences.
+GUIDED = {"guided_loose": (0.05, 20.0), "guided": (0.15, 8.0), "guided_strict": (0.5, 3.0)}
+FILLS = (*CLASSICAL, *GUIDED)
+FARTHEST = 300.0
 
 
 def classical(method: str, sparse: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """The dense map of that classical fill, one of ``CLASSICAL``; NaN when nothing is measured.
+    """The dense map of that classical fill, one of ``FILLS``; NaN when nothing is measured.
 
     Raises:
         ValueError: for any other name.
@@ -29,7 +35,20 @@ def classical(method: str, sparse: np.ndarray, image: np.ndarray) -> np.ndarray:
         return linear(sparse)
     if method == "edge_aware":
         return edge_aware(sparse, image)
-    raise ValueError(f"fill method {method!r}: expected one of {', '.join(CLASSICAL)}")
+    if method in GUIDED:
+        areas, tolerance = GUIDED[method]
+        return edge_aware(sparse, image, reach=reach_over_gaps(sparse, areas),
+                          tolerance=tolerance)
+    raise ValueError(f"fill method {method!r}: expected one of {', '.join(FILLS)}")
+
+
+def reach_over_gaps(sparse: np.ndarray, areas: float) -> float:
+    """Strength of a smoother that carries values about as far as the next known pixel.
+
+    Args:
+        areas: strength over the area of the image for each known pixel.
+    """
+    return min(FARTHEST, areas * sparse.size / max(np.count_nonzero(sparse), 1))
 
 
 def nearest(sparse: np.ndarray) -> np.ndarray:
@@ -90,12 +109,12 @@ def _openblas() -> ThreadpoolController:
 
 
 def edge_aware(sparse: np.ndarray, image: np.ndarray, weights: np.ndarray | None = None,
-               reach: float = 300.0) -> np.ndarray:
+               reach: float = FARTHEST, tolerance: float = 8.0) -> np.ndarray:
     """Inverse depth of the points, spread over the image up to its edges.
 
     Args:
         weights: (H, W) float32, how much each point counts; None = all the same.
-        reach: as for ``spread_values``.
+        reach, tolerance: as for ``spread_values``.
 
     Returns:
         Dense map; NaN everywhere when nothing is measured.
@@ -105,7 +124,7 @@ def edge_aware(sparse: np.ndarray, image: np.ndarray, weights: np.ndarray | None
         return np.full(sparse.shape, np.nan, np.float32)
     inverse = np.divide(1, sparse, out=np.zeros(sparse.shape, np.float32), where=measured)
     weights = measured.astype(np.float32) if weights is None else weights * measured
-    dense = 1 / spread_values(image, inverse, weights, reach)
+    dense = 1 / spread_values(image, inverse, weights, reach, tolerance)
     unreached = np.isnan(dense)
     if unreached.any():
         dense[unreached] = nearest(sparse)[unreached]
@@ -113,7 +132,8 @@ def edge_aware(sparse: np.ndarray, image: np.ndarray, weights: np.ndarray | None
 
 
 def spread_values(
-    image: np.ndarray, values: np.ndarray, weights: np.ndarray, reach: float = 300.0,
+    image: np.ndarray, values: np.ndarray, weights: np.ndarray, reach: float = FARTHEST,
+    tolerance: float = 8.0,
 ) -> np.ndarray:
     """Values known at some pixels, spread over the image up to its edges.
 
@@ -125,11 +145,13 @@ def spread_values(
         values: (H, W) float32, any number where the weight is 0.
         weights: (H, W) float32, 0 = value unknown.
         reach: strength of the smoother; a value reaches about its square root in pixels.
+        tolerance: difference of colours, 0 to 255, that starts to be an edge.
 
     Returns:
         (H, W) float32; NaN where no value arrives.
     """
-    smoother = cv2.ximgproc.createFastGlobalSmootherFilter(image, reach, 8, 0.25, 3)
+    smoother = cv2.ximgproc.createFastGlobalSmootherFilter(
+        image, reach, tolerance, 0.25, 3)
     value, weight = smoother.filter(values * weights), smoother.filter(weights)
     # Far from every value float32 underflows: nothing has arrived.
     return np.divide(value, weight, out=np.full_like(value, np.nan), where=weight > 1e-20)

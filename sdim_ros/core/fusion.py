@@ -27,13 +27,15 @@ class FusionConfig:
         rgb_channels, depth_channels: of ``F_hat`` and ``S_hat`` (the paper gives 32 for S_hat).
         high_channels, low_channels: of the two convolutions after the concatenation.
         norm: ``batch`` (the paper; statistics frozen in inference) or ``group``.
-        style: of ``STYLES``: ``soft`` (the paper), or what it is compared with: ``he``, the same network without
-            zero initialisation; ``hard``, image and depth concatenated as they are; ``none``, the
-            image tokens do not know of the depth.
+        style: of ``STYLES``: ``soft`` (the paper), or what it is compared with: ``he``, the same
+            network without zero initialisation; ``hard``, image and depth concatenated as they
+            are; ``none``, the image tokens do not know of the depth.
+        stride: so many pixels in each direction are read as one with more channels; 1 in the
+            paper, 2 is nearly four times faster.
         pyramid: channels of coarser and coarser levels behind the first of the two convolutions;
             none in the paper. A large vision model sees far; a tiny one sees far through this.
         fills: classical fills that stand beside the sparse depth as further channels; none in
-            the paper. From them the fusion makes a guess at every pixel.
+            the paper. The fusion says at every pixel how to mix them: its guess.
     """
 
     rgb_channels: int = 32
@@ -44,6 +46,7 @@ class FusionConfig:
     style: str = "soft"
     pyramid: tuple[int, ...] = ()
     fills: tuple[str, ...] = ()
+    stride: int = 1
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FusionConfig:
@@ -114,13 +117,33 @@ class Fused:
 
     Attributes:
         residual: (B, 3, h, w), the paper's O; all 0 before training.
-        features: (B, low_channels, h, w), sampled by the point tokens.
-        guess: (B, 1, h, w) log of the depth, or None without fills.
+        features: (B, low_channels, h / stride, w / stride), sampled by the point tokens.
+        mixing: (B, fills + 2, h / stride, w / stride), for ``mix_fills``, or None without fills.
     """
 
     residual: Tensor
     features: Tensor
-    guess: Tensor | None
+    mixing: Tensor | None
+
+
+def mix_fills(mixing: Tensor, fills: Tensor) -> Tensor:
+    """The fusion's guess: the fills weighted, and corrected.
+
+    The mixing changes slowly and is known at a coarse grid; the fills hold the detail, so a
+    guess of any pixel of the full image takes the fills of that pixel.
+
+    Args:
+        mixing: (B, F + 2, ...), of ``Fused``, at the same places: a score of each fill, and two
+            corrections, one plain and one in units of how much the fills disagree.
+        fills: (B, F, ...), their log of the depth.
+
+    Returns:
+        (B, ...), log of the depth; at first the mean of the fills.
+    """
+    mixing = mixing.float()
+    scores, plain, relative = mixing[:, :-2], mixing[:, -2], mixing[:, -1]
+    disagreement = fills.amax(1) - fills.amin(1)
+    return (scores.softmax(1) * fills).sum(1) + 0.3 * plain + disagreement * relative
 
 
 class SoftFusion(nn.Module):
@@ -128,20 +151,20 @@ class SoftFusion(nn.Module):
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
-        c = config
+        c, area = config, config.stride**2
         if c.style == "hard":
             self.rgb = self.depth = nn.Identity()
-            mixed = 3 + c.depth_inputs
+            mixed = (3 + c.depth_inputs) * area
         else:
-            self.rgb = _block(_conv(3, c.rgb_channels), c.norm)
-            self.depth = _block(_conv(c.depth_inputs, c.depth_channels), c.norm)
+            self.rgb = _block(_conv(3 * area, c.rgb_channels), c.norm)
+            self.depth = _block(_conv(c.depth_inputs * area, c.depth_channels), c.norm)
             mixed = c.rgb_channels + c.depth_channels
         self.high = _block(_conv(mixed, c.high_channels), c.norm)
         self.pyramid = Pyramid((c.high_channels, *c.pyramid), c.norm)
         self.low = _block(_conv(c.high_channels, c.low_channels, dilation=2), c.norm)
-        self.out = _conv(c.low_channels, 3)
-        self.guess = _zero(_conv(c.low_channels, len(c.fills) + 1)) if c.fills else None
-        self.style = c.style
+        self.out = _conv(c.low_channels, 3 * area)
+        self.mixing = _zero(_conv(c.low_channels, len(c.fills) + 2)) if c.fills else None
+        self.style, self.stride = c.style, c.stride
         if c.style == "soft":
             _zero(self.depth[0])
             _zero(self.out)
@@ -155,20 +178,31 @@ class SoftFusion(nn.Module):
                 mask, both 0 where nothing was measured; the log of each fill.
         """
         # Channels last: convolutions of few channels run up to twice as fast on a CPU.
-        image, depth = (x.contiguous(memory_format=torch.channels_last) for x in (image, depth))
-        seen = torch.zeros_like(depth) if self.style == "none" else depth
-        mixed = torch.cat([self.rgb(image), self.depth(seen)], dim=1)
+        seen = torch.zeros_like(depth) if self.style == "none" else _relative(depth)
+        rgb, seen = (functional.pixel_unshuffle(x, self.stride).contiguous(
+            memory_format=torch.channels_last) for x in (image, seen))
+        mixed = torch.cat([self.rgb(rgb), self.depth(seen)], dim=1)
         features = self.low(self.pyramid(self.high(mixed)))
-        residual = torch.zeros_like(image) if self.style == "none" else self.out(features)
-        return Fused(residual, features, self._guess(features, depth[:, 2:]))
+        residual = torch.zeros_like(image) if self.style == "none" else (
+            functional.pixel_shuffle(self.out(features), self.stride))
+        return Fused(residual, features, None if self.mixing is None else self.mixing(features))
 
-    def _guess(self, features: Tensor, fills: Tensor) -> Tensor | None:
-        """The fills mixed pixel by pixel, and a correction: at first their mean."""
-        if self.guess is None:
-            return None
-        said = self.guess(features).float()
-        mixed = (said[:, :-1].softmax(1) * fills).sum(1, keepdim=True)
-        return mixed + 0.3 * said[:, -1:]
+
+def _relative(depth: Tensor) -> Tensor:
+    """What differs between the fills, made large: they are nearly the same depth.
+
+    Args:
+        depth: (B, 2 + fills, h, w), as ``SoftFusion.forward`` gets it; as it is without fills.
+
+    Returns:
+        the same channels: the measurement against the mean of the fills, the mask, that mean, and
+        against it every fill but the first, which follows from the others.
+    """
+    if depth.shape[1] == 2:
+        return depth
+    log, mask, fills = depth[:, :1], depth[:, 1:2], depth[:, 2:]
+    mean = fills.mean(1, keepdim=True)
+    return torch.cat([5 * (log - mean) * mask, mask, mean, 5 * (fills - mean)[:, 1:]], dim=1)
 
 
 class FusedPatchEmbed(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sdim_ros.core.fusion import mix_fills
 from sdim_ros.core.prompts import NumberFormat
 
 # In the number's unit: metres, or medians of the frame.
@@ -44,18 +45,21 @@ def text_loss(logits: Tensor, digits: Tensor, number: NumberFormat, metric_weigh
     return loss.mean()
 
 
-def guess_loss(guess: Tensor, labels: Tensor) -> Tensor:
+def guess_loss(mixing: Tensor, fills: Tensor, labels: Tensor) -> Tensor:
     """Half the relative and half the absolute error of the guess, in the number's unit.
 
     Args:
-        guess: (B, 1, h, w), log of the depth.
-        labels: (B, H, W), the true depth, 0 = unknown; the guess is resized to it.
+        mixing: (B, F + 2, any size), of ``Fused``.
+        fills: (B, F, h, w), log of the depth.
+        labels: (B, H, W), the true depth, 0 = unknown; mixing and fills are resized to it.
 
     Returns:
         a scalar, the mean over the images of their means.
     """
     size = labels.shape[-2:]
-    said = functional.interpolate(guess, size, mode="bilinear", align_corners=False)[:, 0].exp()
+    mixing, fills = (functional.interpolate(part.float(), size, mode="bilinear",
+                                            align_corners=False) for part in (mixing, fills))
+    said = mix_fills(mixing, fills).exp()
     known = labels > 0
     # A few far pixels must not outweigh a whole image.
     error = (said - labels).abs() * known

@@ -61,7 +61,7 @@ class SdimConfig:
         prompt: what a query is told of the mask: ``mask_value`` (the paper: 0, or 1 and the
             measured depth), ``mask`` alone, or ``none``.
         told: the numbers that stand before a pixel's token: ``tokens`` of the neighbours and
-            hints, the ``guess`` that the fusion makes of its fills, or ``both``.
+            hints, the ``guess`` that the fusion makes of the hints, or ``both``.
     """
 
     number: NumberFormat = field(default_factory=NumberFormat)
@@ -121,8 +121,7 @@ class Prefix:
         cache: keys and values of image and fixed text.
         positions: (3, P) float32, of its tokens.
         visual: (B, C, gh, gw), the image tokens in their grid.
-        pixels: (B, f, h, w), the fusion's feature of each pixel of the resized image.
-        guess: (B, 1, h, w), the fusion's guess: log of the depth in the number's unit, or None.
+        pixels, mixing: of the fusion: its features, and how to mix the fills, as in ``Fused``.
         unit: (B,) metres of one unit.
     """
 
@@ -130,14 +129,14 @@ class Prefix:
     positions: Tensor
     visual: Tensor
     pixels: Tensor
-    guess: Tensor | None
+    mixing: Tensor | None
     unit: np.ndarray
 
     def image(self, index: int) -> Prefix:
         """That of one of the images, as B = 1."""
         at = slice(index, index + 1)
         return Prefix(self.cache.image(index), self.positions, self.visual[at], self.pixels[at],
-                      None if self.guess is None else self.guess[at], self.unit[at])
+                      None if self.mixing is None else self.mixing[at], self.unit[at])
 
 
 class SdimModel(nn.Module):
@@ -147,6 +146,9 @@ class SdimModel(nn.Module):
                  tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
+        if config.fusion.fills and config.fusion.fills != config.hints:
+            raise ValueError(f"hints {config.hints}: expected the fills that the fusion mixes, "
+                             f"{config.fusion.fills}")
         self.vocabulary = Vocabulary.of(
             lambda text: tokenizer(text, add_special_tokens=False)["input_ids"], config.prompt)
         self.qwen = qwen
@@ -221,7 +223,7 @@ class SdimModel(nn.Module):
         embeds, positions = self.shared_tokens(visual, points)
         cache = PrefixCache()
         self.language(embeds, positions, cache)
-        return Prefix(cache, positions, visual, fused.features, fused.guess, inputs.unit)
+        return Prefix(cache, positions, visual, fused.features, fused.mixing, inputs.unit)
 
     def see(self, inputs: ModelInput) -> tuple[Tensor, Fused]:
         """The vision pass alone: image tokens in their grid, as in Prefix, and the fusion."""
@@ -270,7 +272,7 @@ class SdimModel(nn.Module):
 
     def point_suffix(self, prefix: Prefix, queries: PixelQueries) -> Tensor:
         """The tokens of each query, (B, K, S, C)."""
-        tokens = self.point(queries, prefix.visual, prefix.pixels, prefix.guess)
+        tokens = self.point(queries, prefix.visual, prefix.pixels, prefix.mixing)
         return tokens.to(prefix.visual.dtype)
 
     def parameter_count(self) -> int:

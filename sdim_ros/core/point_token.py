@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sdim_ros.core.fusion import mix_fills
+
 # One period per decimal place: the phase in a period is the digit.
 PERIODS = (100.0, 10.0, 1.0, 0.1, 0.01)
 HARMONICS = (1, 2)
@@ -94,6 +96,18 @@ def sample(features: Tensor, position: Tensor) -> Tensor:
     return out.squeeze(3).transpose(1, 2).to(features.dtype)
 
 
+def guess(queries: PixelQueries, mixing: Tensor) -> Tensor:
+    """The depth that the fusion expects, (B, K) in the number's unit; 0 where a hint lacks.
+
+    Args:
+        mixing: (B, H + 2, h, w), of ``Fused``.
+    """
+    known = (queries.hints > 0).all(-1)
+    fills = queries.hints.clamp(min=1e-3).log().transpose(1, 2)
+    at = sample(mixing, queries.position).transpose(1, 2)
+    return mix_fills(at, fills).exp() * known
+
+
 def _waves(position: Tensor) -> Tensor:
     """(..., 2) positions -> (..., POSITION_FEATURES), waves of four lengths."""
     scales = position.new_tensor([1.0, 2.0, 4.0, 8.0]) * math.pi
@@ -124,14 +138,14 @@ class PointTokens(nn.Module):
         self.prompt = prompt
 
     def forward(self, queries: PixelQueries, visual: Tensor, pixels: Tensor,
-                guess: Tensor | None) -> Tensor:
+                mixing: Tensor | None) -> Tensor:
         """Embed.
 
         Args:
             queries: K pixels in each of B images.
             visual: (B, C, gh, gw), the image tokens as the language model gets them.
             pixels: (B, f, h, w), a feature per pixel from the fusion.
-            guess: (B, 1, h, w), log of the depth that the fusion expects, or None.
+            mixing: (B, H + 2, h, w), how the fusion mixes the hints, or None.
 
         Returns:
             (B, K, S, C): S = the nearest measurements, the hints and the guess, as far as they
@@ -149,7 +163,7 @@ class PointTokens(nn.Module):
             tokens.append(self.hint + self.hint_mlp(value.to(here.dtype)))
         if self.guess_mlp is not None:
             # Digits are a jagged function of the guess, which has a loss of its own.
-            told = sample(guess.detach(), q.position).float().exp()
+            told = guess(q, mixing.detach()).unsqueeze(-1)
             value = torch.cat([value_features(told), log_ratio(told, reference)], dim=-1)
             tokens.append(self.guess_mlp(value.to(here.dtype)))
         return torch.cat([*tokens, self._ask(q, visual, here).unsqueeze(2)], dim=2)

@@ -91,7 +91,7 @@ def measure(completer: Completer, frame: Frame, many: int, few: int, rounds: int
         seen = model.see(inputs)
         for i in range(few):
             visual, fused = seen if shared_vision else model.see(inputs)
-            told = model.point(asked.part(i, i + 1), visual, fused.features, fused.guess)
+            told = model.point(asked.part(i, i + 1), visual, fused.features, fused.mixing)
             answer_alone(model, visual, told[0], readout)
 
     seconds: dict[str, list[float]] = {"engine": [], "naive": [], "shared": [], "frame": []}

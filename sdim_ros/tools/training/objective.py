@@ -54,13 +54,14 @@ class Objective(nn.Module):
         """
         digits = torch.from_numpy(batch.digits).to(self.model.device)
         with self.precision():
-            prefix = self.model.encode(self.model.prepare(batch.images, batch.sparses))
+            inputs = self.model.prepare(batch.images, batch.sparses)
+            prefix = self.model.encode(inputs)
             logits = engine.training_logits(
                 self.model, prefix, batch.queries.to(self.model.device), digits)
         loss, parts = self._text_loss(logits, digits)
-        if prefix.guess is not None:
-            labels = np.stack(batch.labels) / batch.unit[:, None, None]
-            guessed = guess_loss(prefix.guess, torch.from_numpy(labels).to(prefix.guess))
+        if prefix.mixing is not None:
+            labels = torch.from_numpy(np.stack(batch.labels) / batch.unit[:, None, None])
+            guessed = guess_loss(prefix.mixing, inputs.depth[:, 2:], labels.to(inputs.depth))
             loss, parts["guess"] = loss + self.recipe.guess_weight * guessed, guessed.detach()
         for end in self._ends:
             loss = loss + 0.0 * end.float().sum()

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from sdim_ros.core.fill import CLASSICAL
+from sdim_ros.core.fill import FILLS
 from sdim_ros.core.fusion import STYLES
 from sdim_ros.core.lora import LoraSettings
 from sdim_ros.core.model import SdimConfig
@@ -239,7 +239,10 @@ def _check(recipe: Recipe) -> None:
                          "fills that the fusion can make its guess from, or told: tokens")
     for name, fills in (("sdim.hints", sdim.hints), ("sdim.fusion.fills", sdim.fusion.fills)):
         for fill in fills:
-            _choice(name, fill, CLASSICAL)
+            _choice(name, fill, FILLS)
+    if sdim.fusion.fills and sdim.fusion.fills != sdim.hints:
+        raise BadSetting(f"sdim.hints is {list(sdim.hints)}: expected the fills that the fusion "
+                         f"mixes, sdim.fusion.fills {list(sdim.fusion.fills)}")
     if sdim.min_pixels > sdim.max_pixels:
         raise BadSetting(f"sdim.min_pixels is {sdim.min_pixels}: expected at most "
                          f"sdim.max_pixels, {sdim.max_pixels}")
@@ -257,6 +260,7 @@ def _check_ranges(recipe: Recipe) -> None:
         "sdim.number.integer_digits": (1, 4), "sdim.number.decimals": (0, 5),
         "sdim.min_pixels": (1, 1e8), "sdim.max_pixels": (1, 1e8), "sdim.neighbours": (0, 64),
         "sdim.prefix_points": (0, 1e5), "training.guess_weight": (0, 1e6),
+        "sdim.fusion.stride": (1, 8),
     }
     content = recipe.content()
     for name, (low, high) in ranges.items():
