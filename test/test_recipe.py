@@ -59,6 +59,7 @@ def test_a_number_without_a_point_is_a_number_although_yaml_says_text(tmp_path: 
     ("training.learning_rate", "fast", r"training\.learning_rate is 'fast': expected a number"),
     ("training.learning_rate", float("nan"), r"learning_rate is nan: expected a number"),
     ("training.learning_rate", -1.0, r"training\.learning_rate is -1\.0: expected"),
+    ("sdim.fusion.stride", 3, "sdim.fusion.stride is 3: expected 1, 2 or 4"),
     ("training.precision", "float16", "precision is 'float16': expected auto or float32 or bfloat16"),
     ("training.slot_weights", [1.0], "slot_weights has 1 values: expected one for each of the 5"),
     ("training.gradient_checkpointing", "yes", "is 'yes': expected true or false"),

@@ -243,6 +243,8 @@ def _check(recipe: Recipe) -> None:
     if sdim.fusion.fills and sdim.fusion.fills != sdim.hints:
         raise BadSetting(f"sdim.hints is {list(sdim.hints)}: expected the fills that the fusion "
                          f"mixes, sdim.fusion.fills {list(sdim.fusion.fills)}")
+    if sdim.fusion.stride not in (1, 2, 4):  # what divides the sides of every image it is shown
+        raise BadSetting(f"sdim.fusion.stride is {sdim.fusion.stride}: expected 1, 2 or 4")
     if sdim.min_pixels > sdim.max_pixels:
         raise BadSetting(f"sdim.min_pixels is {sdim.min_pixels}: expected at most "
                          f"sdim.max_pixels, {sdim.max_pixels}")
@@ -260,7 +262,6 @@ def _check_ranges(recipe: Recipe) -> None:
         "sdim.number.integer_digits": (1, 4), "sdim.number.decimals": (0, 5),
         "sdim.min_pixels": (1, 1e8), "sdim.max_pixels": (1, 1e8), "sdim.neighbours": (0, 64),
         "sdim.prefix_points": (0, 1e5), "training.guess_weight": (0, 1e6),
-        "sdim.fusion.stride": (1, 8),
     }
     content = recipe.content()
     for name, (low, high) in ranges.items():
