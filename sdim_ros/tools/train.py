@@ -7,8 +7,8 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -62,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
         _render(recipe, args.cache, args.threads, console)
     parallel.wait()
 
-    training = Training(recipe, parallel, args.out, args.allow_download)
+    with _reported(console, "learning to write numbers") as report:
+        training = Training(recipe, parallel, args.out, args.allow_download, report)
     every, end = recipe.training, min(args.steps or 10**9, recipe.training.steps)
     if training.step:
         console.print(f"{args.out}: going on at step {training.step} of {end}")
@@ -115,12 +116,7 @@ class _Frames:
 
 def _render(recipe: Recipe, cache: Path, workers: int, console: Console) -> None:
     """Fill the cache of rendered scenes where the recipe wants some that are not there."""
-    with _progress(console) as bar:
-        task = bar.add_task(f"rendering scenes into {cache}, once", note="", visible=False)
-
-        def report(done: int, wanted: int) -> None:
-            bar.update(task, completed=done, total=wanted, visible=True)
-
+    with _reported(console, f"rendering scenes into {cache}, once") as report:
         prepare_scenes(recipe.data, cache, workers, report)
 
 
@@ -157,6 +153,18 @@ def _farewell(console: Console, out: Path, step: int, end: int, signal_number: i
     console.print(f"Done, {step} steps: {out / 'checkpoint'} is the best on unseen frames, "
                   f"{out / 'last'} the last.")
     return 0
+
+
+@contextmanager
+def _reported(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that shows up with the first report of what is done and wanted."""
+    with _progress(console) as bar:
+        task = bar.add_task(what, note="", visible=False)
+
+        def report(done: int, wanted: int) -> None:
+            bar.update(task, completed=done, total=wanted, visible=True)
+
+        yield report
 
 
 def _progress(console: Console) -> Progress:

@@ -49,6 +49,8 @@ class TrainingRecipe:
         metric_weight: lambda of the L1 error through text.
         slot_weights: of each digit in the cross-entropy; None = equal.
         guess_weight: of the loss of the fusion's guess, where it makes one.
+        spelling: steps before the first, in which a model from nothing learns to write the
+            number that it is told, without pictures.
         checkpoint_every, validate_every, picture_every: in steps; 0 = only at the end, for
             pictures never.
     """
@@ -66,6 +68,7 @@ class TrainingRecipe:
     metric_weight: float = 0.3
     slot_weights: tuple[float, ...] | None = None
     guess_weight: float = 10.0
+    spelling: int = 0
     checkpoint_every: int = 200
     validate_every: int = 400
     picture_every: int = 0
@@ -245,6 +248,9 @@ def _check(recipe: Recipe) -> None:
                          f"mixes, sdim.fusion.fills {list(sdim.fusion.fills)}")
     if sdim.fusion.stride not in (1, 2, 4):  # what divides the sides of every image it is shown
         raise BadSetting(f"sdim.fusion.stride is {sdim.fusion.stride}: expected 1, 2 or 4")
+    if t.spelling and (recipe.base is not None or sdim.addressing == "text"):
+        raise BadSetting(f"training.spelling is {t.spelling}: expected 0 with a base, which can "
+                         "spell, and with sdim.addressing text, which tells no number")
     if sdim.min_pixels > sdim.max_pixels:
         raise BadSetting(f"sdim.min_pixels is {sdim.min_pixels}: expected at most "
                          f"sdim.max_pixels, {sdim.max_pixels}")
@@ -262,6 +268,7 @@ def _check_ranges(recipe: Recipe) -> None:
         "sdim.number.integer_digits": (1, 4), "sdim.number.decimals": (0, 5),
         "sdim.min_pixels": (1, 1e8), "sdim.max_pixels": (1, 1e8), "sdim.neighbours": (0, 64),
         "sdim.prefix_points": (0, 1e5), "training.guess_weight": (0, 1e6),
+        "training.spelling": (0, 1e6),
     }
     content = recipe.content()
     for name, (low, high) in ranges.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from sdim_ros.core import checkpoint
 from sdim_ros.core.recompute import recompute_layers
 from sdim_ros.core.types import ModelFailed
-from sdim_ros.tools.training import state as training_state
+from sdim_ros.tools.training import spelling, state as training_state
 from sdim_ros.tools.training.objective import Objective
 from sdim_ros.tools.training.parallel import Parallel, whole
 from sdim_ros.tools.training.recipe import Recipe
@@ -31,6 +31,7 @@ class Training:
         parallel: the processes that train together.
         folder: of the run.
         allow_download: fetch a base that is not in the local cache.
+        report: called with the steps of ``spelling.teach`` done and wanted, in a new run.
 
     Raises:
         BadSetting: the folder holds a run of another recipe.
@@ -38,12 +39,15 @@ class Training:
     """
 
     def __init__(self, recipe: Recipe, parallel: Parallel, folder: Path,
-                 allow_download: bool = False) -> None:
+                 allow_download: bool = False,
+                 report: Callable[[int, int], None] = lambda done, wanted: None) -> None:
         self.recipe, self.parallel, self.folder = recipe, parallel, folder
         self.progress, tensors = training_state.read(
             folder, recipe, recipe.training.accumulate * parallel.count, parallel.count)
         self._unusable = 0  # steps in a row
         self.model, self._base = starting_model(recipe, parallel.device, allow_download)
+        if recipe.training.spelling and not tensors:
+            spelling.teach(self.model.to(parallel.device), recipe.training, recipe.seed, report)
         if recipe.training.gradient_checkpointing:
             recompute_layers(self.model)
         self.objective = Objective(self.model, recipe.training, keep_ends=parallel.sharded)
