@@ -258,6 +258,17 @@ def test_between_a_measurement_and_an_answer_depth_goes_over_from_one_to_the_oth
     assert 2 < full[30, 21] < full[30, 23] < full[30, 25] < full[30, 60] <= 3
 
 
+def test_a_guess_gives_the_shapes_and_what_is_known_their_distance() -> None:
+    depth = plane()
+    sparse, at = scatter(depth, 20), np.mgrid[5:HEIGHT:20, 5:WIDTH:20].reshape(2, -1)
+    answers = Answers(*at, depth[tuple(at)], np.full(len(at[0]), 0.01, np.float32))
+    blend, wrong_scale = Blend({"nearest": 1.0}, 1.0), np.float32(0.8) * depth
+    full, _ = apply_blend(blend, sparse, grey(), answers, guess=wrong_scale)
+    np.testing.assert_allclose(full, depth, rtol=1e-3)
+    plain, _ = apply_blend(blend, sparse, grey(), answers)
+    assert np.abs(plain / depth - 1).mean() > 0.01
+
+
 def test_depths_stay_in_the_known_range() -> None:
     sparse = np.zeros((HEIGHT, WIDTH), np.float32)
     sparse[::6, 10], sparse[::6, 70] = 8, 2

@@ -191,8 +191,6 @@ def test_an_untrained_fusion_guesses_the_mean_of_its_fills() -> None:
     fusion = dataclasses.replace(CONFIG.fusion, fills=("nearest", "edge_aware"))
     model = random_model(sharpen=1.0, fusion=fusion, hints=fusion.fills)
     given = scene()
-    rows, cols = np.array([3, 50, 90]), np.array([7, 60, 120])
     expected = np.sqrt(fill.nearest(given.sparse) * fill.edge_aware(given.sparse, given.image))
-    guess = Completer(Settings(), model).guess(given, rows, cols)
-    np.testing.assert_allclose(guess, expected[rows, cols], rtol=1e-5)
-    assert Completer(Settings(), random_model()).guess(given, rows, cols) is None
+    np.testing.assert_allclose(Completer(Settings(), model).guess(given), expected, rtol=1e-5)
+    assert Completer(Settings(), random_model()).guess(given) is None

@@ -95,7 +95,7 @@ def test_what_the_fusion_guesses_is_judged_beside_what_the_text_answers(sample):
     completer = Completer(Settings(), model)
     result = evaluate.FrameJudge(("answers", "answers_guess"), completer)(frame, sample.truth, 0)
     asked = result.dense.answers
-    guess = completer.guess(frame, asked.rows, asked.cols)
+    guess = completer.guess(frame)[asked.rows, asked.cols]
     assert result.errors["answers_guess"]["protocol"]["mae"] == pytest.approx(
         np.abs(guess - sample.truth[asked.rows, asked.cols]).mean(), rel=1e-5)
     without = evaluate.FrameJudge(("answers", "answers_guess"), Completer(

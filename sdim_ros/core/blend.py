@@ -32,6 +32,9 @@ WEIGHTS_PRIOR = 10
 DEFAULT_TRUST, TRUST_PRIOR = 0.8, 60
 # Strength of the smoother over the area of an image for each known pixel.
 REACH = 0.15
+# How much a sure answer counts beside a measurement, where both correct a guess: on rendered
+# scenes 1 was worse by up to 1 % between many points, 0 by 1 % between few.
+ANSWER_WEIGHT = 0.1
 
 
 def hidden_folds(
@@ -240,16 +243,17 @@ def apply_blend(
     image: np.ndarray,
     answers: Answers | None,
     maps: Mapping[str, np.ndarray] | None = None,
+    guess: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The dense map with and without the model.
 
-    Measurements and answers together are filled up to the edges of the image, unsure answers with
-    less weight; the map goes ``trust`` of the way from the fill without answers to that one.
+    The map goes ``trust`` of the way from the fill without answers to what the model tells.
 
     Args:
         blend: of ``fit_blend``.
         answers: the model at some pixels; None = there is no model.
         maps: classical fills of this frame that exist already, by method.
+        guess: (H, W) float32, metres, what the fusion expects; None = it makes no guess.
 
     Returns:
         depth and fill_only, two dense maps, the measured depths unchanged in both. When nothing
@@ -264,14 +268,31 @@ def apply_blend(
     silent = answers is None or len(answers) == 0
     if silent or (blend.trust == 0 and measured.any()):
         return fill_only.copy(), fill_only
-    at = answers.rows, answers.cols
+    if not measured.any():  # nothing to fill from: the answers are all there is
+        return told_everywhere(sparse, image, answers, None), fill_only
+    told = told_everywhere(sparse, image, answers, guess)
+    depth = fill_only + np.float32(blend.trust) * (told - fill_only)
+    return np.where(measured, sparse, depth), fill_only
+
+
+def told_everywhere(
+    sparse: np.ndarray, image: np.ndarray, answers: Answers, guess: np.ndarray | None,
+) -> np.ndarray:
+    """Measurements and answers together, carried to every pixel up to the edges of the image.
+
+    What is carried is how far they are from the guess, which holds the shapes between them;
+    without a guess it is they themselves. Unsure answers count less.
+    """
+    at, measured = (answers.rows, answers.cols), sparse > 0
     known, weight = np.zeros_like(sparse), np.zeros_like(sparse)
     known[at] = answers.depth
     weight[at] = 1 / (1 + np.square(answers.spread / (0.1 * answers.depth)))
     known[measured], weight[measured] = sparse[measured], 1
     # Any farther than the next known pixel would blur what the answers tell.
-    told = fill.edge_aware(known, image, weight, fill.reach_over_gaps(known, REACH))
-    if not measured.any():  # nothing to fill from: the answers are all there is
-        return told, fill_only
-    depth = fill_only + np.float32(blend.trust) * (told - fill_only)
-    return np.where(measured, sparse, depth), fill_only
+    reach = fill.reach_over_gaps(known, REACH)
+    if guess is None:
+        return fill.edge_aware(known, image, weight, reach)
+    weight[~measured] *= ANSWER_WEIGHT
+    off = np.log(np.where(known > 0, known, guess) / guess)
+    # Where nothing arrives nothing speaks against the guess.
+    return guess * np.exp(np.nan_to_num(fill.spread_values(image, off, weight, reach)))

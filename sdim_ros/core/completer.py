@@ -16,7 +16,7 @@ from sdim_ros.core.blend import (
 )
 from sdim_ros.core.config import Settings
 from sdim_ros.core.model import Prefix, SdimModel, random_twin
-from sdim_ros.core.point_token import guess
+from sdim_ros.core.point_token import guess_everywhere
 from sdim_ros.core.projection import clean_depth
 from sdim_ros.core.types import Answers, BadInput, DenseDepth, Frame, ModelFailed, Stats
 
@@ -110,14 +110,16 @@ class Completer:
             view = _View.of(frame.image, blind)
             maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
             rows, cols = queries.pixels_to_ask(sparse, self.settings.queries)
-        answers = self._ask(view, sparse, rows, cols, _at(maps, (rows, cols)), watch)
+        prefix = self._encode(view, sparse, watch)
+        answers = self._read(prefix, sparse, rows, cols, _at(maps, (rows, cols)), watch)
         with watch.stage("calibrate"):
             folds = self._folds(frame, sparse)
             hidden = out_of_fold(sparse, frame.image, folds, self._fills_needed())
         said = self._ask_hidden(view, sparse, folds, hidden, watch)
         with watch.stage("fill"):
             blend = self._blend(hidden, said)
-            depth, fill_only = apply_blend(blend, sparse, frame.image, answers, maps)
+            depth, fill_only = apply_blend(blend, sparse, frame.image, answers, maps,
+                                           self._guess(prefix.mixing, maps))
         with watch.stage("confidence"):
             sure = confidence.of_map(
                 sparse, frame.image, depth, maps, answers, hidden, said, blend)
@@ -138,7 +140,8 @@ class Completer:
         """
         sparse, _ = self._clean(frame)
         view = _View.of(frame.image, blind)
-        return self._ask(view, sparse, rows, cols, self.hints(frame, rows, cols), _Stopwatch())
+        watch, hints = _Stopwatch(), self.hints(frame, rows, cols)
+        return self._read(self._encode(view, sparse, watch), sparse, rows, cols, hints, watch)
 
     def hints(self, frame: Frame, rows: np.ndarray, cols: np.ndarray) -> dict[str, np.ndarray]:
         """The classical values that stand in the prompts of these pixels, (Q,) metres each."""
@@ -147,21 +150,17 @@ class Completer:
         return _at(maps, (rows, cols))
 
     @torch.inference_mode()
-    def guess(self, frame: Frame, rows: np.ndarray, cols: np.ndarray) -> np.ndarray | None:
-        """What the fusion network alone expects at these pixels, (Q,) metres, before any text.
+    def guess(self, frame: Frame) -> np.ndarray | None:
+        """What the fusion network alone expects, (H, W) float32 metres, before any text.
 
-        The language model is told this number where the checkpoint says so; None where the
-        fusion makes no guess.
+        The language model is told this number at the pixel asked where the checkpoint says so;
+        None where the fusion makes no guess, or nothing is measured.
         """
-        if not self.model.config.fusion.fills:
-            return None
         sparse, _ = self._clean(frame)
         inputs, kind = self.model.prepare([frame.image], [sparse]), self.model.dtype
-        mixing = self.model.fusion(inputs.image.to(kind), inputs.depth.to(kind)).mixing
-        unit = float(inputs.unit[0])
-        asked = queries.describe(self.model.config, sparse, rows, cols,
-                                 self.hints(frame, rows, cols), unit).to(mixing.device)
-        return guess(asked, mixing)[0].float().cpu().numpy() * np.float32(unit)
+        fused = self.model.fusion(inputs.image.to(kind), inputs.depth.to(kind))
+        maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
+        return self._guess(fused.mixing, maps)
 
     def _clean(self, frame: Frame) -> tuple[np.ndarray, dict[str, int]]:
         limits = self.settings.input
@@ -177,25 +176,43 @@ class Completer:
                 "and extrinsics, or set input.on_empty_sparse to answer")
         return sparse, cleaned
 
-    def _ask(self, view: _View, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
-             hints: Mapping[str, np.ndarray], watch: _Stopwatch) -> Answers:
-        """Encode the frame once and read the number of every pixel, tile by tile."""
+    def _encode(self, view: _View, sparse: np.ndarray, watch: _Stopwatch) -> Prefix:
+        """All that the pixels of a frame share."""
+        with watch.stage("encode"), self._memory_named():
+            return self.model.encode(self.model.prepare([view.seen], [sparse], [view.guide]))
+
+    def _guess(self, mixing: torch.Tensor | None, maps: Mapping[str, np.ndarray]
+               ) -> np.ndarray | None:
+        """The guess at every pixel, (H, W) metres, from the maps of the hints; None = none."""
+        if mixing is None:
+            return None
+        hints = np.stack([maps[name] for name in self.model.config.hints])
+        if np.isnan(hints).any():
+            return None
+        fills = torch.from_numpy(hints)[None].to(mixing.device)
+        return guess_everywhere(mixing, fills)[0].cpu().numpy()
+
+    def _read(self, prefix: Prefix, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
+              hints: Mapping[str, np.ndarray], watch: _Stopwatch) -> Answers:
+        """The number of every pixel, tile by tile."""
+        with watch.stage("query_passes"), self._memory_named():
+            return self._read_tiles(prefix, sparse, rows, cols, hints, watch)
+
+    @contextmanager
+    def _memory_named(self) -> Iterator[None]:
+        """Running out of memory says what to lower."""
         try:
-            with watch.stage("encode"):
-                prefix = self.model.encode(
-                    self.model.prepare([view.seen], [sparse], [view.guide]))
-            with watch.stage("query_passes"):
-                return self._read(prefix, sparse, rows, cols, hints, watch)
+            yield
         except RuntimeError as problem:
             # On a GPU an OutOfMemoryError; on a CPU only the words of the allocator tell.
             if "memory" not in str(problem):
                 raise
             raise ModelFailed(
-                f"out of memory for {len(rows)} queries in tiles of "
-                f"{self.settings.queries.tile}: lower queries.tile or queries.budget") from problem
+                f"out of memory for queries in tiles of {self.settings.queries.tile}: lower "
+                "queries.tile or queries.budget") from problem
 
-    def _read(self, prefix: Prefix, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
-              hints: Mapping[str, np.ndarray], watch: _Stopwatch) -> Answers:
+    def _read_tiles(self, prefix: Prefix, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
+                    hints: Mapping[str, np.ndarray], watch: _Stopwatch) -> Answers:
         number = self.model.config.number
         unit = float(prefix.unit[0])
         depth, spread = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
@@ -226,7 +243,8 @@ class Completer:
             visible = sparse.copy()
             visible[rows, cols] = 0
             hints = _at(hidden.predictions, slice(start, start + len(rows)))
-            said.append(self._ask(view, visible, rows, cols, hints, watch))
+            prefix = self._encode(view, visible, watch)
+            said.append(self._read(prefix, visible, rows, cols, hints, watch))
             start += len(rows)
         none = [np.zeros(0, np.float32)]
         return Answers(hidden.rows, hidden.cols, np.concatenate(none + [a.depth for a in said]),

@@ -82,7 +82,7 @@ class FillSettings:
     folds: int = setting(
         5, "Cross-validation folds of the calibration.", low=2, high=20)
     calibration_points: int = setting(
-        500, "Measured points hidden and asked per frame to calibrate, at most.",
+        200, "Measured points hidden and asked per frame to calibrate, at most.",
         low=0, high=20000)
 
 

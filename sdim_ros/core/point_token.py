@@ -108,6 +108,21 @@ def guess(queries: PixelQueries, mixing: Tensor) -> Tensor:
     return mix_fills(at, fills).exp() * known
 
 
+def guess_everywhere(mixing: Tensor, fills: Tensor) -> Tensor:
+    """The guess at every pixel of the full image.
+
+    Args:
+        mixing: (B, H + 2, h, w), of ``Fused``.
+        fills: (B, H, height, width), depths of the hints in any unit; none may lack.
+
+    Returns:
+        (B, height, width), in that unit.
+    """
+    dense = functional.interpolate(mixing.float(), fills.shape[-2:], mode="bilinear",
+                                   align_corners=False)
+    return mix_fills(dense, fills.log()).exp()
+
+
 def _waves(position: Tensor) -> Tensor:
     """(..., 2) positions -> (..., POSITION_FEATURES), waves of four lengths."""
     scales = position.new_tensor([1.0, 2.0, 4.0, 8.0]) * math.pi

@@ -169,14 +169,14 @@ class FrameJudge:
             "answers": lambda: dense.answers.depth,
             "answers_linear": lambda: fill.linear_at(sparse, rows, cols),
             "answers_hint": lambda: hints[HINT],
-            "answers_guess": lambda: guess,
+            "answers_guess": lambda: guess[rows, cols],
             "sdim_random": lambda: self._random_model().ask(frame, rows, cols).depth,
         }
         # Answers mean nothing without something to hold against them.
         wanted = set(self.methods) | ({"answers_linear"} if "answers" in self.methods else set())
         wanted -= set() if HINT in hints else {"answers_hint"}
         if "answers_guess" in wanted:
-            guess = self.completer.guess(frame, rows, cols)
+            guess = self.completer.guess(frame)
             wanted -= {"answers_guess"} if guess is None else set()
         truth, given = reference[rows, cols], frame.sparse[rows, cols]
         return {
