@@ -88,11 +88,12 @@ def test_a_random_twin_of_an_adapted_model_answers() -> None:
 
 def test_the_3b_takes_steps_in_bfloat16_and_only_the_intended_parameters_move(
         tmp_path: Path) -> None:
-    """The real widths of Qwen2.5-VL-3B in two layers of each kind, with LoRA and fusion."""
+    """The real widths of Qwen2.5-VL-3B with LoRA and fusion; few layers and a short prompt, since
+    a CPU without bfloat16 takes minutes for more."""
     values = {**small_values(write_frames(tmp_path / "frames"), precision="bfloat16", images=1,
-                             pixels=4, learning_rate=1e-3), "base": "some/base",
+                             pixels=2, learning_rate=1e-3), "base": "some/base",
               "lora": {"rank": 8, "alpha": 16}}
-    values["sdim"].update(max_pixels=30_000, min_pixels=20_000)
+    values["sdim"].update(max_pixels=8_000, min_pixels=4_000, prompt="none")
     del values["qwen"]
     recipe = recipes.parse(values)
     with tempfile.TemporaryDirectory() as folder:
@@ -102,19 +103,19 @@ def test_the_3b_takes_steps_in_bfloat16_and_only_the_intended_parameters_move(
     before_type = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)  # as a stock model is loaded
     try:
-        model = network.build(qwen_3b_config(2, 2, len(tokenizer)), recipe.sdim, tokenizer)
+        model = network.build(qwen_3b_config(1, 2, len(tokenizer)), recipe.sdim, tokenizer)
     finally:
         torch.set_default_dtype(before_type)
     adapt(model, recipe)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     intended = {n for n in before if ".lora_" in n or n.startswith(
         ("fusion.", "point.", "qwen.model.visual.patch_embed.depth."))}
-    batches = TrainingBatches(recipe.data, model.config, 1, 4, 0, 4, tmp_path)
+    batches = TrainingBatches(recipe.data, model.config, 1, 2, 0, 2, tmp_path)
     objective = Objective(model, recipe.training).train()
     # Without weight decay only a gradient moves a parameter.
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=1e-3, weight_decay=0.0)
-    for number in range(3):
+    for number in range(2):  # in the first, what starts at zero lets no gradient through
         loss, _ = objective(batches[number])
         loss.backward()
         optimizer.step()
@@ -124,4 +125,4 @@ def test_the_3b_takes_steps_in_bfloat16_and_only_the_intended_parameters_move(
     assert moved == intended
     frozen = [p for n, p in model.named_parameters() if n not in intended]
     assert {p.dtype for p in frozen} == {torch.bfloat16}
-    assert sum(p.numel() for p in frozen) > 200e6
+    assert sum(p.numel() for p in frozen) > 100e6
