@@ -9,9 +9,10 @@ import pytest
 
 from sdim_ros.core import fill
 from sdim_ros.core.completer import Completer
-from sdim_ros.core.config import Settings
+from sdim_ros.core.config import Settings, with_values
 from sdim_ros.tools import datasets, demo, report
 from sdim_ros.tools.evaluate import FrameJudge
+from sdim_ros.tools.sampling import sample_points
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +64,24 @@ def test_the_report_tells_trust_and_the_error_without_the_image(results, name):
     methods = report.build({}, [results[name]])["methods"]
     assert 0 <= methods["sdim"]["trust"] <= 1
     assert 0 < methods["sdim_blind"]["held_out"]["mae"] < np.inf
+
+
+def test_without_any_point_the_map_is_finite_and_sure_of_nothing(frames):
+    frame = dataclasses.replace(frames[0]["random"], sparse=np.zeros_like(frames[1]))
+    settings = with_values(Settings(), {"input.on_empty_sparse": "answer"})
+    dense = Completer(settings).complete(frame)
+    assert np.isfinite(dense.depth).all() and (dense.depth > 0).all()
+    assert (dense.confidence == 0).all()
+
+
+def test_five_points_give_a_map_as_good_as_the_nearest_fill(frames):
+    completer, errors = Completer(Settings()), []
+    for seed in range(4):
+        sparse = sample_points(frames[1], "5", seed)
+        depth = completer.complete(dataclasses.replace(frames[0]["random"], sparse=sparse)).depth
+        assert np.isfinite(depth).all()
+        judged = frames[1] > 0
+        errors.append([np.abs(made - frames[1])[judged].mean()
+                       for made in (depth, fill.nearest(sparse))])
+    ours, nearest = np.mean(errors, axis=0)
+    assert ours <= nearest
