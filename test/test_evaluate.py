@@ -40,7 +40,7 @@ class FakeCompleter:
         said = np.full(len(rows), 2.0, np.float32)
         return Answers(rows, cols, said, said / 10)
 
-    def guess(self, frame, rows, cols):
+    def guess(self, frame):
         return None
 
     def hints(self, frame, rows, cols):

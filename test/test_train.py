@@ -288,7 +288,9 @@ def test_an_interrupted_run_saves_and_ends_with_a_sentence(number: int, code: in
 
 def test_ctrl_c_while_libraries_load_ends_with_a_sentence(tmp_path: Path) -> None:
     process = start(tmp_path / "recipe.yaml", tmp_path / "run")
-    time.sleep(1.0)
+    mapped = Path(f"/proc/{process.pid}/maps")
+    while process.poll() is None and "libtorch" not in mapped.read_text():
+        time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, "sdim: stopped\n")

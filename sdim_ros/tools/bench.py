@@ -74,12 +74,7 @@ def measure(completer: Completer, frame: Frame, many: int, few: int, rounds: int
         the ``bench`` section of the report.
     """
     model = completer.model
-    rng = np.random.default_rng(0)
-    at = rng.choice(np.flatnonzero(frame.sparse == 0), many, replace=False)
-    rows, cols = np.unravel_index(at, frame.sparse.shape)
-    asked = queries.describe(
-        model.config, frame.sparse, rows, cols, completer.hints(frame, rows, cols),
-        model.config.unit_of(frame.sparse))
+    asked = _random_queries(completer, frame, many)
     readout, tile = completer.readout, completer.settings.queries.tile
 
     def by_engine() -> None:
@@ -126,6 +121,15 @@ def measure(completer: Completer, frame: Frame, many: int, few: int, rounds: int
         "edge_aware_ms": edge_aware_ms, "frame_over_edge_aware": frame_ms / edge_aware_ms,
         "peak_memory_mb": _peak_memory_mb(model.device),
     }
+
+
+def _random_queries(completer: Completer, frame: Frame, count: int) -> PixelQueries:
+    """Questions about missing pixels all over the image."""
+    config = completer.model.config
+    at = np.random.default_rng(0).choice(np.flatnonzero(frame.sparse == 0), count, replace=False)
+    rows, cols = np.unravel_index(at, frame.sparse.shape)
+    return queries.describe(config, frame.sparse, rows, cols, completer.hints(frame, rows, cols),
+                            config.unit_of(frame.sparse))
 
 
 def answer_alone(model: SdimModel, visual: Tensor, suffix: Tensor, readout: str

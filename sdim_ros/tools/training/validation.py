@@ -46,9 +46,9 @@ def _errors(completer: Completer, batch: Batch) -> np.ndarray:
     """(2 + hints, K): what answers, guess and each hint miss; NaN where one says nothing."""
     unit = batch.unit[0]
     frame, pixels = Frame(batch.images[0], batch.sparses[0]), _pixels(batch)
-    answers, guess = completer.ask(frame, *pixels), completer.guess(frame, *pixels)
+    answers, guess = completer.ask(frame, *pixels).depth, completer.guess(frame)
     hints = batch.queries.hints[0].numpy().T
-    said = [answers.depth / unit, answers.depth * np.nan if guess is None else guess / unit,
+    said = [answers / unit, answers * np.nan if guess is None else guess[pixels] / unit,
             *np.where(hints > 0, hints, np.nan)]
     return np.abs(np.stack(said) - batch.truth[0] / unit)
 
