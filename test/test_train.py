@@ -287,7 +287,10 @@ def test_an_interrupted_run_saves_and_ends_with_a_sentence(number: int, code: in
 
 
 def test_ctrl_c_while_libraries_load_ends_with_a_sentence(tmp_path: Path) -> None:
+    # Tests in the background of a shell ignore Ctrl-C, and what they start would as well.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = start(tmp_path / "recipe.yaml", tmp_path / "run")
+    signal.signal(signal.SIGINT, before)
     mapped = Path(f"/proc/{process.pid}/maps")
     while process.poll() is None and "libtorch" not in mapped.read_text():
         time.sleep(0.002)
