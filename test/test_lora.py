@@ -125,4 +125,4 @@ def test_the_3b_takes_steps_in_bfloat16_and_only_the_intended_parameters_move(
     assert moved == intended
     frozen = [p for n, p in model.named_parameters() if n not in intended]
     assert {p.dtype for p in frozen} == {torch.bfloat16}
-    assert sum(p.numel() for p in frozen) > 100e6
+    assert sum(p.numel() for p in frozen) > 150e6

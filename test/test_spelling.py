@@ -76,6 +76,14 @@ def test_a_new_run_learns_it_once_and_a_resumed_one_does_not_again(tmp_path: Pat
         assert torch.equal(value, other)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 10])
+def test_any_number_of_steps_will_do(steps: int, tmp_path: Path) -> None:
+    seen = []
+    Training(recipe(spelling=steps), Parallel(cpu=True), tmp_path,
+             report=lambda *done: seen.append(done))
+    assert seen[-1] == (steps, steps)
+
+
 @pytest.mark.parametrize("changes", [{"base": "somewhere", "qwen": None},
                                      {"sdim": {"addressing": "text"}}])
 def test_models_that_gain_nothing_by_it_are_refused(changes: dict) -> None:

@@ -33,7 +33,7 @@ DEFAULT_TRUST, TRUST_PRIOR = 0.8, 60
 # Strength of the smoother over the area of an image for each known pixel.
 REACH = 0.15
 # How much a sure answer counts beside a measurement, where both correct a guess: on rendered
-# scenes 1 was worse by up to 1 % between many points, 0 by 1 % between few.
+# scenes 1 had up to 1 % more MAE between many points, 0 had 1 % more RMSE between few.
 ANSWER_WEIGHT = 0.1
 
 
@@ -253,7 +253,8 @@ def apply_blend(
         blend: of ``fit_blend``.
         answers: the model at some pixels; None = there is no model.
         maps: classical fills of this frame that exist already, by method.
-        guess: (H, W) float32, metres, what the fusion expects; None = it makes no guess.
+        guess: (H, W) float32, metres, what the fusion expects; None = it makes no guess,
+            as when nothing is measured.
 
     Returns:
         depth and fill_only, two dense maps, the measured depths unchanged in both. When nothing
@@ -268,14 +269,14 @@ def apply_blend(
     silent = answers is None or len(answers) == 0
     if silent or (blend.trust == 0 and measured.any()):
         return fill_only.copy(), fill_only
+    told = _told_everywhere(sparse, image, answers, guess)
     if not measured.any():  # nothing to fill from: the answers are all there is
-        return told_everywhere(sparse, image, answers, None), fill_only
-    told = told_everywhere(sparse, image, answers, guess)
+        return told, fill_only
     depth = fill_only + np.float32(blend.trust) * (told - fill_only)
     return np.where(measured, sparse, depth), fill_only
 
 
-def told_everywhere(
+def _told_everywhere(
     sparse: np.ndarray, image: np.ndarray, answers: Answers, guess: np.ndarray | None,
 ) -> np.ndarray:
     """Measurements and answers together, carried to every pixel up to the edges of the image.

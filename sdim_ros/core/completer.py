@@ -157,8 +157,7 @@ class Completer:
         None where the fusion makes no guess, or nothing is measured.
         """
         sparse, _ = self._clean(frame)
-        inputs, kind = self.model.prepare([frame.image], [sparse]), self.model.dtype
-        fused = self.model.fusion(inputs.image.to(kind), inputs.depth.to(kind))
+        fused = self.model.fuse(self.model.prepare([frame.image], [sparse]))
         maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
         return self._guess(fused.mixing, maps)
 
@@ -195,8 +194,23 @@ class Completer:
     def _read(self, prefix: Prefix, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
               hints: Mapping[str, np.ndarray], watch: _Stopwatch) -> Answers:
         """The number of every pixel, tile by tile."""
+        number = self.model.config.number
+        unit = float(prefix.unit[0])
+        depth, spread = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
         with watch.stage("query_passes"), self._memory_named():
-            return self._read_tiles(prefix, sparse, rows, cols, hints, watch)
+            asked = queries.describe(self.model.config, sparse, rows, cols, hints, unit)
+            asked, tile = asked.to(self.model.device), self.settings.queries.tile
+            for at, suffix in engine.suffixes(self.model, prefix, asked, tile):
+                watch.beat()
+                path = engine.decode(self.model, prefix, suffix, self.readout)
+                if not np.isfinite(path.probabilities).all():
+                    raise ModelFailed(
+                        "the model's probabilities are not finite; check the checkpoint")
+                # A number of only zeros is no depth: the smallest one instead.
+                value = np.maximum(number.value(path.digits), number.resolution)
+                depth[at] = value * unit
+                spread[at] = engine.interval(path, number) * unit
+        return Answers(rows, cols, depth, spread)
 
     @contextmanager
     def _memory_named(self) -> Iterator[None]:
@@ -210,24 +224,6 @@ class Completer:
             raise ModelFailed(
                 f"out of memory for queries in tiles of {self.settings.queries.tile}: lower "
                 "queries.tile or queries.budget") from problem
-
-    def _read_tiles(self, prefix: Prefix, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
-                    hints: Mapping[str, np.ndarray], watch: _Stopwatch) -> Answers:
-        number = self.model.config.number
-        unit = float(prefix.unit[0])
-        depth, spread = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
-        asked = queries.describe(self.model.config, sparse, rows, cols, hints, unit)
-        asked, tile = asked.to(self.model.device), self.settings.queries.tile
-        for at, suffix in engine.suffixes(self.model, prefix, asked, tile):
-            watch.beat()
-            path = engine.decode(self.model, prefix, suffix, self.readout)
-            if not np.isfinite(path.probabilities).all():
-                raise ModelFailed("the model's probabilities are not finite; check the checkpoint")
-            # A number of only zeros is no depth: the smallest one instead.
-            value = np.maximum(number.value(path.digits), number.resolution)
-            depth[at] = value * unit
-            spread[at] = engine.interval(path, number) * unit
-        return Answers(rows, cols, depth, spread)
 
     def _folds(self, frame: Frame, sparse: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         settings = self.settings.fill

@@ -225,11 +225,15 @@ class SdimModel(nn.Module):
         self.language(embeds, positions, cache)
         return Prefix(cache, positions, visual, fused.features, fused.mixing, inputs.unit)
 
+    def fuse(self, inputs: ModelInput) -> Fused:
+        """The fusion alone, in the model's number type."""
+        return self.fusion(inputs.image.to(self.dtype), inputs.depth.to(self.dtype))
+
     def see(self, inputs: ModelInput) -> tuple[Tensor, Fused]:
         """The vision pass alone: image tokens in their grid, as in Prefix, and the fusion."""
         vision = self.qwen.config.vision_config
         merge = vision.spatial_merge_size
-        fused = self.fusion(inputs.image.to(self.dtype), inputs.depth.to(self.dtype))
+        fused = self.fuse(inputs)
         cut = (vision.patch_size, merge, vision.temporal_patch_size)
         rgb, (gh, gw) = patchify(inputs.image.to(self.dtype), *cut)
         patches = torch.cat([rgb, patchify(fused.residual, *cut)[0]], dim=-1)
