@@ -41,8 +41,8 @@ def teach(model: SdimModel, recipe: TrainingRecipe, seed: int,
     rng = np.random.default_rng(seed)
     trained = [p for part in (model.qwen.model.language_model, model.qwen.lm_head, model.point)
                for p in part.parameters()]
-    # The schedule moves the first beta as well. With that of the trainer the answers missed
-    # pictures by 0.34 after these steps instead of 0.27.
+    # The schedule moves the first beta as well. With the trainer's the answers on unseen frames
+    # had an error of 0.34 after these steps, in medians of the frame, instead of 0.27.
     optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, betas=(0.9, 0.98),
                                   weight_decay=recipe.weight_decay)
     # Not 0.1 exactly: of ten steps that leaves a warm-up of length 0, by which it divides.
