@@ -15,7 +15,7 @@ share_files = [
 ]
 # colcon reads setup.cfg and puts the executables where ros2 run looks for them. Wheels ignore it.
 if "bdist_wheel" in sys.argv:
-    share_files.append((f"lib/{NAME}", ["scripts/completion_node"]))
+    share_files.append((f"lib/{NAME}", glob("scripts/*")))
 
 setup(
     name=NAME,
@@ -56,7 +56,8 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
-            f"completion_node = {NAME}.ros.node:main",
+            f"completion_node = {NAME}.ros.process:main",
+            f"completion_cameras = {NAME}.ros.process:cameras_main",
             f"sdim = {NAME}.tools.cli:main",
         ],
     },

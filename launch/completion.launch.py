@@ -17,7 +17,9 @@ INPUTS = {
     "image": "image",
     "camera_info": "camera_info",
     "sparse_depth": "sparse_depth/image",
+    "sparse_camera_info": "sparse_depth/camera_info",
     "points": "points",
+    "disparity": "disparity",
 }
 
 
@@ -26,6 +28,10 @@ def generate_launch_description() -> LaunchDescription:
     config = Path(__file__).resolve().parent.parent / "config"
     arguments = [
         DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
+        DeclareLaunchArgument(
+            "cameras", default_value="",
+            description="Namespaces of several cameras, separated by spaces: one process completes "
+            "them all with one model, the inputs are looked for in each; empty = one camera."),
         DeclareLaunchArgument(
             "params_file", default_value=str(config / "completion.yaml"),
             description="Parameters of the node."),
@@ -62,7 +68,8 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([*arguments, *profile, OpaqueFunction(function=_node), rviz])
 
 
-def _node(context) -> list[LifecycleNode]:
+def _node(context) -> list[Node]:
+    """The process: of one node, or of one for each camera."""
     parameters = [
         LaunchConfiguration("params_file"),
         {"use_sim_time": LaunchConfiguration("use_sim_time")},
@@ -70,10 +77,18 @@ def _node(context) -> list[LifecycleNode]:
     checkpoint = LaunchConfiguration("checkpoint").perform(context)
     if checkpoint:
         parameters.append({"model.checkpoint": checkpoint})
+    common = {
+        "package": "sdim_ros", "output": "screen", "parameters": parameters,
+        "remappings": [(topic, LaunchConfiguration(name)) for name, topic in INPUTS.items()],
+        "respawn": LaunchConfiguration("respawn"), "respawn_delay": 2.0,
+        "respawn_max_retries": MOST_RESPAWNS}
+    logging = ["--ros-args", "--log-level", LaunchConfiguration("log_level")]
+    namespace = LaunchConfiguration("namespace").perform(context)
+    cameras = LaunchConfiguration("cameras").perform(context).split()
+    if cameras:
+        names = ["/".join(filter(None, (namespace, camera))) for camera in cameras]
+        return [Node(executable="completion_cameras", arguments=["--cameras", *names, *logging],
+                     **common)]
     return [LifecycleNode(
-        package="sdim_ros", executable="completion_node", name="completion_node",
-        namespace=LaunchConfiguration("namespace"), output="screen", parameters=parameters,
-        remappings=[(topic, LaunchConfiguration(name)) for name, topic in INPUTS.items()],
-        arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
-        respawn=LaunchConfiguration("respawn"), respawn_delay=2.0,
-        respawn_max_retries=MOST_RESPAWNS)]
+        executable="completion_node", name="completion_node", namespace=namespace,
+        arguments=logging, **common)]

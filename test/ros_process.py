@@ -128,11 +128,12 @@ class NodeProcess:
 class Peer:
     """Publishes what a robot would, records what the node gives, calls its services."""
 
-    def __init__(self, target: str = "/completion_node") -> None:
+    def __init__(self, target: str = "/completion_node", namespace: str = "") -> None:
         self.target = target
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
-        self.node = rclpy.create_node("peer", context=self.context)
+        self.node = rclpy.create_node(
+            "peer", context=self.context, namespace=namespace)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         sensor = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -184,6 +185,20 @@ class Peer:
         (self.sparse if isinstance(sparse, Image) else self.cloud).publish(
             stamped(sparse, time_ns))
         self.image.publish(stamped(image, time_ns))
+        return time_ns
+
+    def publisher(self, message_type: type, topic: str) -> Any:
+        """A reliable publisher that the node has matched already."""
+        made = self.node.create_publisher(
+            message_type, topic, QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE))
+        assert self.spin_until(made.get_subscription_count), f"nobody listens to {topic}"
+        return made
+
+    def send_each(self, *pairs: tuple[Any, Any], time_ns: int | None = None) -> int:
+        """Publish messages, each by its publisher, under one stamp and return it."""
+        time_ns = self.next_ns() if time_ns is None else time_ns
+        for publisher, message in pairs:
+            publisher.publish(stamped(message, time_ns, message.header.frame_id or "camera_optical"))
         return time_ns
 
     def send_good(self) -> int:
@@ -296,6 +311,6 @@ def camera_info(height: int = HEIGHT, width: int = WIDTH) -> CameraInfo:
 
 
 if __name__ == "__main__":
-    from sdim_ros.ros.node import main
+    from sdim_ros.ros.process import main
 
     sys.exit(main(completer_factory=FakeCompleter))

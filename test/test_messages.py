@@ -14,6 +14,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from sdim_ros.core import sensor_data
+from sdim_ros.core.calibration import read_camera
 from sdim_ros.core.types import BadInput, Camera
 from sdim_ros.ros import compat, messages
 
@@ -172,40 +173,13 @@ def test_cloud_without_z_or_with_integers_is_refused_with_its_fields():
         assert caught.value.reason == "fields"
 
 
-def make_info(**changes) -> CameraInfo:
-    values = {"width": 3, "height": 2, "k": [10, 0, 1, 0, 11, 0.5, 0, 0, 1], "p": [0] * 12}
-    values.update(changes)
-    values.update({name: np.array(values[name], float) for name in "kp"})
-    return CameraInfo(**values)
-
-
-def test_camera_comes_from_p_when_filled_and_from_k_otherwise():
-    p = [20, 0, 2, 0, 0, 21, 1.5, 0, 0, 0, 1, 0]
-    camera = sensor_data.read_camera(make_info(p=p), 3, 2)
-    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (20, 21, 2, 1.5)
-    camera = sensor_data.read_camera(make_info(), 3, 2)
-    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (10, 11, 1, 0.5)
-
-
-@pytest.mark.parametrize(("changes", "reason", "words"), [
-    ({"k": [0] * 9}, "uncalibrated", "all zero"),
-    ({"k": [-1, 0, 1, 0, 11, 0.5, 0, 0, 1]}, "uncalibrated", "fx=-1.0"),
-    ({"k": [np.nan, 0, 1, 0, 11, 0.5, 0, 0, 1]}, "uncalibrated", "fx=nan"),
-    ({"width": 4}, "camera_size", "4x2 for an image of 3x2"),
-])
-def test_unusable_camera_info_is_refused(changes, reason, words):
-    with pytest.raises(BadInput, match=words) as caught:
-        sensor_data.read_camera(make_info(**changes), 3, 2)
-    assert caught.value.reason == reason
-
-
 def test_a_camera_survives_the_way_there_and_back():
     camera = Camera(fx=10.0, fy=11.0, cx=1.25, cy=0.5, width=3, height=2)
     info = messages.camera_message(camera, Header(frame_id="camera"))
     assert info.header.frame_id == "camera" and not any(info.d)
-    assert sensor_data.read_camera(info, 3, 2) == camera
+    assert read_camera(info, 3, 2) == camera
     info.p[:] = 0
-    assert sensor_data.read_camera(info, 3, 2) == camera
+    assert read_camera(info, 3, 2) == camera
 
 
 @pytest.mark.parametrize("image", [RGB, RGB[:, ::-1]])

@@ -8,6 +8,9 @@ import pytest
 from sdim_ros.core.projection import (
     clean_depth,
     depth_to_points,
+    finite_points,
+    nearest_of,
+    reproject_depth,
     disparity_to_depth,
     occlusion_filter,
     pose_matrix,
@@ -183,22 +186,25 @@ def test_uncalibrated_stereo_is_refused(focal: float, baseline: float) -> None:
 @pytest.mark.parametrize("stride", [1, 3])
 def test_points_project_back_to_the_pixels_they_came_from(stride: int) -> None:
     depth = np.random.default_rng(3).uniform(1, 20, (8, 10)).astype(np.float32)
-    points, colors = depth_to_points(depth, CAMERA, stride)
-    assert colors is None
+    points = depth_to_points(depth, CAMERA, stride)
     assert points.dtype == np.float32
+    assert points.shape == (-(-8 // stride), -(-10 // stride), 3)
     expected = np.zeros_like(depth)
     expected[::stride, ::stride] = depth[::stride, ::stride]
-    np.testing.assert_array_equal(project_points(points, CAMERA, None, 0.1, 250), expected)
+    back = project_points(points.reshape(-1, 3), CAMERA, None, 0.1, 250)
+    np.testing.assert_array_equal(back, expected)
 
 
-def test_unknown_and_far_pixels_stay_out_of_the_cloud_and_colours_match() -> None:
+def test_unknown_near_and_far_pixels_have_no_point_and_colours_match() -> None:
     depth = np.full((8, 10), np.nan, np.float32)
     depth[1, 2], depth[3, 4], depth[5, 6], depth[7, 8] = 2.0, 30.0, 0.0, np.inf
-    depth[7, 9] = 5.0
+    depth[7, 9], depth[6, 1] = 5.0, 0.5
     image = np.arange(8 * 10 * 3, dtype=np.uint8).reshape(8, 10, 3)
-    points, colors = depth_to_points(depth, CAMERA, 1, 20.0, image)
-    np.testing.assert_array_equal(points[:, 2], [2.0, 5.0])
-    np.testing.assert_array_equal(colors, [image[1, 2], image[7, 9]])
+    points = depth_to_points(depth, CAMERA, 1, 1.0, 20.0)
+    assert np.isnan(points).all(axis=2).sum() == 78
+    finite, colours = finite_points(points, image)
+    np.testing.assert_array_equal(finite[:, 2], [2.0, 5.0])
+    np.testing.assert_array_equal(colours, [image[1, 2], image[7, 9]])
 
 
 def test_cloud_of_another_size_than_the_camera_is_refused() -> None:
@@ -235,3 +241,28 @@ def test_resized_values_are_measured_ones(size: tuple[int, int]) -> None:
     assert resized.shape == size
     assert set(resized[resized > 0]) <= set(sparse[sparse > 0])
     assert resized[resized > 0].min() == sparse[sparse > 0].min()
+
+
+def test_depth_of_another_camera_lands_where_this_one_sees_it() -> None:
+    """A second camera of twice the focal length, 0.2 m to the left."""
+    rng = np.random.default_rng(5)
+    source = Camera(100.0, 100.0, 31.5, 23.5, 64, 48)
+    depth = np.where(rng.random((48, 64)) < 0.05, rng.uniform(1, 5, (48, 64)), 0)
+    depth = depth.astype(np.float32)
+    pose = np.eye(4)
+    pose[0, 3] = -0.2
+    target = Camera(200.0, 200.0, 63.5, 47.5, 128, 96)
+    moved = reproject_depth(depth, source, target, pose)
+    points = depth_to_points(depth, source).reshape(-1, 3)
+    expected = project_points(points - np.array([0.2, 0, 0]), target, None, 0, 99)
+    np.testing.assert_array_equal(moved, expected)
+    assert 0 < (moved > 0).sum() <= (depth > 0).sum()
+    same = reproject_depth(depth, source, source, None)
+    np.testing.assert_array_equal(same, depth)
+
+
+def test_of_several_maps_the_nearest_measurement_counts() -> None:
+    lidar = np.array([[2, 0, np.nan, 4, 0]], np.float32)
+    stereo = np.array([[3, 5, 6, np.inf, -1]], np.float32)
+    np.testing.assert_array_equal(nearest_of([lidar, stereo]), [[2, 5, 6, 4, 0]])
+    assert nearest_of([stereo]) is stereo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
@@ -11,7 +12,7 @@ from sensor_msgs.msg import Image
 from sdim_ros.core.config import SyncSettings
 from sdim_ros.core.types import BadInput
 from sdim_ros.ros import compat
-from sdim_ros.ros.synchronizer import PairSynchronizer
+from sdim_ros.ros.synchronizer import FrameSynchronizer
 
 IMPLEMENTATIONS = [
     pytest.param((compat.MinimalSynchronizer, compat.MinimalFilter), id="minimal"),
@@ -29,18 +30,36 @@ def at(seconds: float) -> Image:
 
 
 class Setup:
-    def __init__(self, implementation, on_pair=None, **settings):
+    """A synchroniser of images, clouds and disparities; ``sets`` holds stamps by source."""
+
+    def __init__(self, implementation, on_frame=None, together=(), **settings):
         self.now = 0.0
-        self.pairs, self.errors = [], []
-        self.sync = PairSynchronizer(
-            SyncSettings(**settings), on_pair or self._paired, self.errors.append,
-            image_topic="/image", sparse_topics="/sparse",
+        self.sets, self.errors = [], []
+        self.sync = FrameSynchronizer(
+            SyncSettings(**settings), on_frame or self._on_frame, self.errors.append,
+            topics={"image": "/image", "points": "/points", "disparity": "/disparity"},
+            together=together, describe_publishers=lambda topic: f"publishers of {topic}",
             synchronizer=implementation[0], filter_type=implementation[1],
             clock=lambda: self.now)
 
-    def _paired(self, image, sparse):
-        self.pairs.append(tuple(
-            m.header.stamp.sec + m.header.stamp.nanosec / 1e9 for m in (image, sparse)))
+    def add_image(self, seconds):
+        self.sync.add_image(at(seconds))
+
+    def add_sparse(self, seconds, source="points"):
+        self.sync.add_sparse(source, at(seconds))
+
+    def _on_frame(self, image, sparse):
+        self.sets.append({"image": seconds_of(image),
+                          **{source: seconds_of(m) for source, m in sparse.items()}})
+
+    @property
+    def pairs(self):
+        """Stamps of images with a cloud."""
+        return [(made["image"], made["points"]) for made in self.sets if "points" in made]
+
+
+def seconds_of(message):
+    return message.header.stamp.sec + message.header.stamp.nanosec / 1e9
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)
@@ -51,42 +70,42 @@ def implementation(request):
 def test_fifty_pairs_within_the_slop_are_all_made(implementation):
     setup = Setup(implementation, slop_s=0.02)
     for i in range(50):
-        setup.sync.add_image(at(1 + i / 10))
-        setup.sync.add_sparse(at(1.01 + i / 10))
+        setup.add_image(1 + i / 10)
+        setup.add_sparse(1.01 + i / 10)
     assert setup.pairs == [pytest.approx((1 + i / 10, 1.01 + i / 10)) for i in range(50)]
-    assert setup.sync.counters == {"images": 50, "sparse": 50, "pairs": 50}
+    assert +setup.sync.counters == {"images": 50, "sparse": 50, "pairs": 50}
 
 
 def test_gap_equal_to_the_slop_pairs_and_a_larger_one_does_not(implementation):
     for slop, gap, pairs in ((0.0, 0.0, 1), (0.05, 0.05, 1), (0.05, 0.0501, 0), (0.0, 1e-6, 0)):
         setup = Setup(implementation, slop_s=slop)
-        setup.sync.add_sparse(at(5.0 + gap))
-        setup.sync.add_image(at(5.0))
+        setup.add_sparse(5.0 + gap)
+        setup.add_image(5.0)
         assert len(setup.pairs) == pairs, (slop, gap)
 
 
 def test_nearest_of_the_waiting_stamps_is_taken(implementation):
     setup = Setup(implementation, slop_s=0.05)
     for stamp in (2.00, 2.03, 2.06):
-        setup.sync.add_sparse(at(stamp))
-    setup.sync.add_image(at(2.035))
+        setup.add_sparse(stamp)
+    setup.add_image(2.035)
     assert setup.pairs == [pytest.approx((2.035, 2.03))]
 
 
 def test_late_and_disordered_messages_still_pair(implementation):
     setup = Setup(implementation)
     for stamp in (1.0, 1.2, 1.1):
-        setup.sync.add_image(at(stamp))
+        setup.add_image(stamp)
     for stamp in (1.1, 1.0, 1.2):
-        setup.sync.add_sparse(at(stamp))
+        setup.add_sparse(stamp)
     assert sorted(setup.pairs) == [(1.0, 1.0), (1.1, 1.1), (1.2, 1.2)]
     assert setup.sync.counters["resets"] == 0
 
 
 def test_offset_is_added_to_the_sparse_stamps(implementation):
     setup = Setup(implementation, slop_s=0.01, offset_s=-0.25)
-    setup.sync.add_image(at(3.0))
-    setup.sync.add_sparse(at(3.25))
+    setup.add_image(3.0)
+    setup.add_sparse(3.25)
     assert setup.pairs == [(3.0, 3.25)]
 
 
@@ -97,20 +116,20 @@ def test_a_raising_callback_does_not_block_later_pairs(implementation):
         calls.append(1)
         raise RuntimeError("no")
 
-    setup = Setup(implementation, on_pair=raising)
+    setup = Setup(implementation, on_frame=raising)
     for stamp in (1.0, 1.1):
-        setup.sync.add_image(at(stamp))
-        setup.sync.add_sparse(at(stamp))
+        setup.add_image(stamp)
+        setup.add_sparse(stamp)
     assert len(calls) == 2 and len(setup.errors) == 2
 
 
 def test_pairs_come_again_at_once_after_stamps_jump_back(implementation):
     setup = Setup(implementation, queue_size=5)
     for i in range(10):  # late stamps without partners fill the queues
-        setup.sync.add_image(at(100 + i / 10))
+        setup.add_image(100 + i / 10)
     for i in range(5):
-        setup.sync.add_sparse(at(10 + i / 10))
-        setup.sync.add_image(at(10 + i / 10))
+        setup.add_sparse(10 + i / 10)
+        setup.add_image(10 + i / 10)
     assert len(setup.pairs) == 5
     assert setup.sync.counters["resets"] == 1
 
@@ -118,18 +137,18 @@ def test_pairs_come_again_at_once_after_stamps_jump_back(implementation):
 def test_memory_is_bounded_by_the_queue(implementation):
     setup = Setup(implementation, queue_size=3, slop_s=0.001)
     for i in range(10):
-        setup.sync.add_image(at(1 + i / 10))
-    setup.sync.add_sparse(at(1.0))
+        setup.add_image(1 + i / 10)
+    setup.add_sparse(1.0)
     assert setup.pairs == []  # the oldest are gone
-    setup.sync.add_sparse(at(1.9))
+    setup.add_sparse(1.9)
     assert setup.pairs == [(1.9, 1.9)]
 
 
 def test_zero_stamp_is_refused(implementation):
     setup = Setup(implementation)
-    for add in (setup.sync.add_image, setup.sync.add_sparse):
+    for add in (setup.add_image, setup.add_sparse):
         with pytest.raises(BadInput, match="stamp 0") as caught:
-            add(at(0.0))
+            add(0.0)
         assert caught.value.reason == "zero_stamp"
 
 
@@ -137,31 +156,105 @@ def test_complaint_names_the_silent_topic(implementation):
     setup = Setup(implementation, warn_after_s=5.0)
     assert setup.sync.complaint() is None
     setup.now = 4.9
-    setup.sync.add_image(at(1.0))
+    setup.add_image(1.0)
     assert setup.sync.complaint() is None
     setup.now = 5.0
-    assert "nothing arrives on /sparse;" in setup.sync.complaint()
+    assert "nothing arrives on /points or /disparity;" in setup.sync.complaint()
     setup.now = 10.0
-    assert "nothing arrives on /image and on /sparse;" in setup.sync.complaint()
+    assert "nothing arrives on /image and on /points or /disparity;" in setup.sync.complaint()
 
 
 def test_complaint_states_the_smallest_gap_when_both_arrive(implementation):
     setup = Setup(implementation, warn_after_s=5.0, slop_s=0.05)
     setup.now = 5.0
     for i in range(5):
-        setup.sync.add_image(at(1 + i))
-        setup.sync.add_sparse(at(1.3 + i))
+        setup.add_image(1 + i)
+        setup.add_sparse(1.3 + i)
     complaint = setup.sync.complaint()
     assert "smallest gap between stamps is 0.300 s" in complaint
     assert "sync.offset_s" in complaint
-    setup.sync.add_sparse(at(5.32))
-    setup.sync.add_image(at(5.32))
+    setup.add_sparse(5.32)
+    setup.add_image(5.32)
     assert setup.sync.complaint() is None
 
 
 def test_a_wider_slop_works_from_the_next_message_on(implementation):
     setup = Setup(implementation, slop_s=0.01)
     setup.sync.reconfigure(SyncSettings(slop_s=0.2))
-    setup.sync.add_image(at(1.0))
-    setup.sync.add_sparse(at(1.1))
+    setup.add_image(1.0)
+    setup.add_sparse(1.1)
     assert len(setup.pairs) == 1
+
+
+def test_the_complaint_tells_rate_last_stamp_and_publishers_of_every_topic(implementation):
+    setup = Setup(implementation, warn_after_s=5.0)
+    for i in range(60):
+        setup.now = i / 10
+        setup.add_image(100 + i / 10)
+    complaint = setup.sync.complaint()
+    assert "/image: 10.5 Hz, last stamp 105.900 s, publishers of /image" in complaint
+    assert "/points: silent, publishers of /points" in complaint
+
+
+def test_sources_that_belong_together_make_one_set(implementation):
+    setup = Setup(implementation, together=("points", "disparity"), slop_s=0.05)
+    setup.add_image(1.0)
+    setup.add_sparse(1.01)
+    assert setup.sets == []
+    setup.add_sparse(0.98, "disparity")
+    assert setup.sets == [{"image": 1.0, "points": 1.01, "disparity": 0.98}]
+
+
+def test_the_complaint_names_the_one_source_that_is_missing(implementation):
+    setup = Setup(implementation, together=("points", "disparity"), warn_after_s=5.0)
+    setup.now = 6.0
+    setup.add_image(1.0)
+    setup.add_sparse(1.0)
+    assert "nothing arrives on /disparity;" in setup.sync.complaint()
+
+
+def test_an_image_goes_on_with_what_has_come_when_its_time_is_up(implementation):
+    setup = Setup(implementation, together=("points", "disparity"), timeout_s=0.3)
+    setup.add_image(1.0)
+    setup.add_sparse(1.0)
+    setup.now = 0.2
+    setup.add_image(1.2)
+    setup.sync.expire()
+    assert setup.sets == []
+    setup.now = 0.5
+    setup.sync.expire()
+    assert setup.sets == [{"image": 1.0, "points": 1.0}, {"image": 1.2}]
+    setup.add_sparse(1.0, "disparity")  # too late: the image is gone
+    setup.sync.expire()
+    assert len(setup.sets) == 2
+    assert +setup.sync.counters == {"images": 2, "sparse": 2, "timed out": 2}
+
+
+def test_an_image_that_was_overtaken_does_not_go_back_in_time(implementation):
+    setup = Setup(implementation, timeout_s=0.3)
+    setup.add_image(1.0)
+    setup.add_image(1.1)
+    setup.add_sparse(1.1)
+    setup.now = 1.0
+    setup.sync.expire()
+    assert [made["image"] for made in setup.sets] == [1.1]
+    assert setup.sync.counters["unpaired"] == 1
+
+
+def test_every_image_is_accounted_for(implementation):
+    setup = Setup(implementation, queue_size=4, timeout_s=0.5)
+    rng = np.random.default_rng(0)
+    for i in range(300):
+        setup.now = i / 30
+        setup.add_image(10 + i / 30)
+        if rng.random() < 0.6:
+            setup.add_sparse(10 + i / 30 + rng.uniform(-0.02, 0.02))
+        if i == 200:
+            setup.sync.reset()
+        setup.sync.expire()
+    setup.now += 1
+    setup.sync.expire()
+    counters = setup.sync.counters
+    assert counters["pairs"] > 150 and counters["unpaired"] > 0
+    assert 300 == counters["pairs"] + counters["timed out"] + counters["unpaired"]
+    assert len(setup.sets) == counters["pairs"] + counters["timed out"]

@@ -128,7 +128,8 @@ class Completer:
             queries=len(answers) + len(hidden.truth), calibration_queries=len(hidden.truth),
             fill=blend.describe(), trust=blend.trust,
             out_of_range=self._out_of_range(sparse), ms=watch.ms)
-        return _checked(DenseDepth(depth, sure, fill_only, answers, stats))
+        doubted = confidence.doubts(hidden.truth, said)
+        return _checked(DenseDepth(depth, sure, fill_only, answers, stats, doubted))
 
     @torch.inference_mode()
     def ask(self, frame: Frame, rows: np.ndarray, cols: np.ndarray, *,

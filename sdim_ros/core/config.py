@@ -14,6 +14,8 @@ from typing import Any
 
 from sdim_ros.core.types import BadSetting
 
+SOURCES = ("sparse_depth", "points", "disparity")
+
 
 def setting(
     default: Any,
@@ -88,6 +90,18 @@ class FillSettings:
 
 @dataclass(frozen=True)
 class InputSettings:
+    image_transport: str = setting(
+        "raw", "How images arrive: image, or image/compressed (JPEG or PNG).",
+        choices=("raw", "compressed"), fixed=True)
+    depth_transport: str = setting(
+        "raw", "How sparse depth images arrive: sparse_depth/image, or "
+        "sparse_depth/image/compressedDepth.", choices=("raw", "compressedDepth"), fixed=True)
+    sources: str = setting(
+        "", "Sparse sources that one frame takes together, separated by commas, of sparse_depth, "
+        "points, disparity: the nearest depth counts; empty = whichever arrives.", fixed=True)
+    rectify: bool = setting(
+        False, "The image and the depth registered to it are raw: remove the lens distortion "
+        "that camera_info describes.")
     min_depth_m: float = setting(
         0.1, "Measured depths under this are removed.", low=0.0, high=1000.0)
     max_depth_m: float = setting(
@@ -98,13 +112,21 @@ class InputSettings:
     max_pixels: int = setting(
         8_000_000, "Larger images are refused before anything is allocated.",
         low=64, high=100_000_000)
+    max_age_s: float = setting(
+        0.0, "An image older than this when its turn comes is dropped; 0 = never.",
+        low=0.0, high=3600.0)
 
 
 @dataclass(frozen=True)
 class ProjectionSettings:
     extrinsics: tuple[float, ...] = setting(
         (), "Pose of the LiDAR in the camera's optical frame: x y z in metres, then the "
-        "quaternion qx qy qz qw; empty = the cloud is in the optical frame already.")
+        "quaternion qx qy qz qw; empty = from TF, by the frames of cloud and image.")
+    tf_timeout_s: float = setting(
+        0.1, "How long a frame waits for a transform that is not there yet.", low=0.0, high=10.0)
+    fixed_frame: str = setting(
+        "", "A frame that does not move, such as odom: points are carried along it from the time "
+        "of the cloud to that of the image; empty = the robot stands still between them.")
     min_range_m: float = setting(
         0.1, "LiDAR points nearer than this along the optical axis are dropped.",
         low=0.0, high=1000.0)
@@ -129,6 +151,10 @@ class SyncSettings:
     queue_size: int = setting(
         10, "Messages kept of each input while they wait for their partner.",
         low=1, high=1000, fixed=True)
+    timeout_s: float = setting(
+        0.0, "An image whose depth has not come after this goes on with the sources that have, "
+        "or alone (see input.on_empty_sparse); 0 = it waits for its depth.",
+        low=0.0, high=60.0)
     warn_after_s: float = setting(
         5.0, "Time without a pair after which the silent topic is named.", low=0.1, high=3600.0)
 
@@ -140,12 +166,20 @@ class OutputSettings:
         "0 = unknown.", choices=("32FC1", "16UC1"))
     min_confidence: float = setting(
         0.0, "Depths of lower confidence are published as unknown.", low=0.0, high=1.0)
+    max_rate_hz: float = setting(
+        0.0, "At most so many results a second; 0 = as fast as the model is.",
+        low=0.0, high=1000.0)
 
 
 @dataclass(frozen=True)
 class PointsSettings:
     stride_px: int = setting(
         2, "The cloud takes every n-th pixel of every n-th row.", low=1, high=64)
+    organized: bool = setting(
+        False, "The cloud keeps rows and columns, with NaN where nothing is known; false = only "
+        "the known points, as costmaps want it.")
+    min_range_m: float = setting(
+        0.0, "Pixels nearer than this stay out of the cloud.", low=0.0, high=10000.0)
     max_range_m: float = setting(
         100.0, "Pixels farther than this stay out of the cloud.", low=0.001, high=10000.0)
 
@@ -227,15 +261,18 @@ def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
     if problems:
         raise BadSetting("; ".join(problems))
     changed = _replace(settings, checked)
-    if changed.input.min_depth_m >= changed.input.max_depth_m:
-        raise BadSetting(
-            f"input.min_depth_m={changed.input.min_depth_m} must be smaller than "
-            f"input.max_depth_m={changed.input.max_depth_m}")
-    if changed.projection.min_range_m >= changed.projection.max_range_m:
-        raise BadSetting(
-            f"projection.min_range_m={changed.projection.min_range_m} must be smaller than "
-            f"projection.max_range_m={changed.projection.max_range_m}")
+    _check_order(changed)
     return changed
+
+
+def _check_order(settings: Settings) -> None:
+    """A minimum under its maximum, wherever there are both."""
+    values = {leaf.name: leaf.value for leaf in leaves(settings)}
+    for low in ("input.min_depth_m", "projection.min_range_m", "points.min_range_m"):
+        high = low.replace("min", "max")
+        if values[low] >= values[high]:
+            raise BadSetting(
+                f"{low}={values[low]} must be smaller than {high}={values[high]}")
 
 
 def _checked(leaf: Setting, value: Any) -> Any:
@@ -249,6 +286,8 @@ def _checked(leaf: Setting, value: Any) -> Any:
         if leaf.name.endswith("extrinsics"):
             _check_extrinsics(leaf.name, value)
         return value
+    if leaf.name == "input.sources":
+        sources_of(value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not type(default):
@@ -262,6 +301,19 @@ def _checked(leaf: Setting, value: Any) -> Any:
     if leaf.high is not None and not value <= leaf.high:
         raise BadSetting(f"{leaf.name}={value}: expected at most {leaf.high}")
     return value
+
+
+def sources_of(value: str) -> tuple[str, ...]:
+    """The names in ``input.sources``.
+
+    Raises:
+        BadSetting: a name that is none, or that stands there twice.
+    """
+    names = tuple(name.strip() for name in str(value).split(",")) if value else ()
+    if not set(names) <= set(SOURCES) or len(set(names)) < len(names):
+        raise BadSetting(f"input.sources={value!r}: expected different names of "
+                         f"{', '.join(SOURCES)}, separated by commas")
+    return names
 
 
 def _check_extrinsics(name: str, value: tuple[float, ...]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.ndimage import minimum_filter
 from scipy.spatial.transform import Rotation
 
+from sdim_ros.core.config import ProjectionSettings
 from sdim_ros.core.types import BadInput, BadSetting, Camera
 
 
@@ -130,6 +131,24 @@ def occlusion_filter(
     return filtered
 
 
+def lidar_to_sparse(
+    points: np.ndarray, camera: Camera, pose: np.ndarray | None, settings: ProjectionSettings,
+) -> np.ndarray:
+    """A LiDAR cloud as sparse depth of the image, hidden points removed.
+
+    Args:
+        points: (N, 3), metres, in the sensor's frame.
+        pose: (4, 4) of the sensor in the camera's optical frame; None = the same frame.
+
+    Returns:
+        (H, W) float32, metres, 0 = unknown.
+    """
+    sparse = project_points(points, camera, pose, settings.min_range_m, settings.max_range_m)
+    return occlusion_filter(
+        sparse, settings.occlusion_window_px, settings.occlusion_tolerance_m,
+        settings.occlusion_tolerance_ratio)
+
+
 def disparity_to_depth(
     disparity: np.ndarray, focal_px: float, baseline_m: float, doffs_px: float = 0.0
 ) -> np.ndarray:
@@ -163,44 +182,75 @@ def depth_to_points(
     depth: np.ndarray,
     camera: Camera,
     stride: int = 1,
+    min_range_m: float = 0.0,
     max_range_m: float = np.inf,
-    colors: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> np.ndarray:
     """Back-project a depth map into the camera's optical frame.
 
     Args:
         depth: (H, W) float32, metres; NaN, inf, 0 and negative = unknown.
         stride: take every n-th pixel of every n-th row.
-        max_range_m: pixels deeper than this are left out.
-        colors: (H, W, 3) uint8 image of the same size, or None.
+        min_range_m, max_range_m: depths kept, both ends included.
 
     Returns:
-        points: (N, 3) float32, metres, row by row, all finite.
-        colors: (N, 3) uint8 of the same pixels, or None.
+        (rows, cols, 3) float32, metres: the point of each pixel taken, NaN where it has none.
 
     Raises:
-        BadInput: ``size_mismatch``, when map, camera and colours differ in size.
+        BadInput: ``size_mismatch``, when map and camera differ in size.
     """
-    height, width = camera.height, camera.width
-    if depth.shape != (height, width) or (
-        colors is not None and colors.shape[:2] != (height, width)
-    ):
-        seen = "" if colors is None else f" and colours of {colors.shape[:2]}"
+    if depth.shape != (camera.height, camera.width):
         raise BadInput(
-            "size_mismatch",
-            f"depth of shape {depth.shape}{seen} for a camera of {(height, width)}: "
-            "expected the same height and width")
+            "size_mismatch", f"depth of shape {depth.shape} for a camera of "
+            f"{(camera.height, camera.width)}: expected the same height and width")
     coarse = depth[::stride, ::stride]
-    known = np.isfinite(coarse) & (coarse > 0) & (coarse <= max_range_m)
-    rows, cols = np.nonzero(known)
-    z = coarse[rows, cols]
-    points = np.empty((len(z), 3), np.float32)
-    points[:, 0] = (cols * stride - camera.cx) / camera.fx * z
-    points[:, 1] = (rows * stride - camera.cy) / camera.fy * z
-    points[:, 2] = z
-    if colors is None:
-        return points, None
-    return points, colors[::stride, ::stride][rows, cols]
+    kept = (coarse > 0) & (coarse >= min_range_m) & (coarse <= max_range_m) & np.isfinite(coarse)
+    z = np.where(kept, coarse, np.float32(np.nan))
+    x = (np.arange(0, camera.width, stride) - camera.cx) / camera.fx
+    y = (np.arange(0, camera.height, stride) - camera.cy) / camera.fy
+    points = np.empty((*z.shape, 3), np.float32)
+    np.multiply(z, x.astype(np.float32), out=points[:, :, 0])
+    np.multiply(z, y.astype(np.float32)[:, None], out=points[:, :, 1])
+    points[:, :, 2] = z
+    return points
+
+
+def finite_points(points: np.ndarray, colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points (N, 3) without NaN of an organised cloud (H, W, 3), and their colours (N, 3)."""
+    known = ~np.isnan(points[:, :, 2])
+    return points[known], colours[known]
+
+
+def reproject_depth(
+    depth: np.ndarray, source: Camera, target: Camera, pose: np.ndarray | None,
+) -> np.ndarray:
+    """A depth image as another camera sees it; each point moves, none is interpolated.
+
+    Args:
+        depth: (H, W) float32 of the source camera, metres; 0, negative, NaN and inf = unknown.
+        pose: (4, 4) of the source camera in the target's optical frame; None = the same place.
+
+    Returns:
+        (H, W) float32 of the target camera, 0 = unknown; where points share a pixel the nearest
+        wins.
+
+    Raises:
+        BadInput: ``size_mismatch``, when depth and source differ in size.
+    """
+    points = depth_to_points(depth, source).reshape(-1, 3)
+    return project_points(points, target, pose, 0.0, np.inf)
+
+
+def nearest_of(maps: Sequence[np.ndarray]) -> np.ndarray:
+    """Several sparse depth maps of one image as one: the smallest measured depth of each pixel.
+
+    Args:
+        maps: one or more (H, W) float32, metres; 0, negative, NaN and inf = unknown.
+    """
+    if len(maps) == 1:
+        return maps[0]
+    known = [np.where((depth > 0) & np.isfinite(depth), depth, np.inf) for depth in maps]
+    nearest = np.minimum.reduce(known)
+    return np.where(np.isfinite(nearest), nearest, 0).astype(np.float32)
 
 
 def scatter_resize(sparse: np.ndarray, size: tuple[int, int]) -> np.ndarray:

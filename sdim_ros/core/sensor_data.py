@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 
-from sdim_ros.core.types import BadInput, Camera
+from sdim_ros.core.projection import disparity_to_depth
+from sdim_ros.core.types import BadInput
 
 # Encoding -> its channels in the order R, G, B. 8UCn is OpenCV's habit: blue first.
 COLOUR_ENCODINGS = {
@@ -42,19 +42,6 @@ def read_colour(message: Any, max_pixels: int) -> np.ndarray:
         f"{', '.join(COLOUR_ENCODINGS)}; convert it with image_proc, or set the camera driver")
 
 
-def read_compressed(message: Any) -> np.ndarray:
-    """The image of a CompressedImage, JPEG or PNG, as (H, W, 3) uint8 RGB.
-
-    Raises:
-        BadInput: ``encoding``.
-    """
-    image = cv2.imdecode(np.asarray(message.data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise BadInput("encoding", f"compressed image of format '{message.format}' cannot be "
-                       "decoded: expected JPEG or PNG")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
 def read_depth(message: Any, max_pixels: int) -> np.ndarray:
     """The depth image as (H, W) float32 metres, the unit by its encoding alone.
 
@@ -74,6 +61,32 @@ def read_depth(message: Any, max_pixels: int) -> np.ndarray:
         return depth
     # Divided in float64 and rounded once: 1234 mm become the float32 that is nearest to 1.234 m.
     return (depth.astype(np.float64) / units_per_m).astype(np.float32)
+
+
+def read_disparity(message: Any, max_pixels: int) -> np.ndarray:
+    """Depth of a stereo_msgs/DisparityImage, (H, W) float32 metres, 0 = unknown.
+
+    Disparities outside of the message's range or valid window are unknown.
+
+    Raises:
+        BadInput: ``image_size``, ``encoding``, ``truncated`` or ``stereo_geometry``.
+    """
+    image = message.image
+    check_size(image, max_pixels)
+    if image.encoding != "32FC1":
+        raise BadInput("encoding", f"disparity encoding '{image.encoding}': expected 32FC1, "
+                       "pixels; use the disparity of stereo_image_proc")
+    disparity = _pixels(image, np.dtype("f4"), 1)[:, :, 0]
+    low, high, window = message.min_disparity, message.max_disparity, message.valid_window
+    if high > low:
+        disparity = np.where((disparity >= low) & (disparity <= high), disparity, 0)
+    if window.width and window.height:
+        inside = np.zeros(disparity.shape, bool)
+        inside[window.y_offset:window.y_offset + window.height,
+               window.x_offset:window.x_offset + window.width] = True
+        disparity = np.where(inside, disparity, 0)
+    # The baseline's sign tells which camera is meant; matchers write it either way.
+    return disparity_to_depth(disparity, message.f, abs(message.t))
 
 
 def read_points(message: Any) -> np.ndarray:
@@ -103,29 +116,12 @@ def read_points(message: Any) -> np.ndarray:
     return np.stack([column.ravel() for column in columns], axis=1).astype(np.float64)
 
 
-def read_camera(info: Any, width: int, height: int) -> Camera:
-    """Intrinsics of the rectified image: from P where it is filled, else from K.
-
-    Args:
-        width, height: size of the image that the camera must fit, pixels.
+def check_size(message: Any, max_pixels: int) -> None:
+    """Refuse an image by its width and height, before anything of its size is allocated.
 
     Raises:
-        BadInput: ``uncalibrated`` or ``camera_size``.
+        BadInput: ``image_size``.
     """
-    if (info.width, info.height) != (width, height):
-        raise BadInput(
-            "camera_size", f"camera_info of {info.width}x{info.height} for an image of "
-            f"{width}x{height}: expected the same size; publish the camera_info of this image")
-    k, p = (getattr(info, name if hasattr(info, name) else name.upper()) for name in "kp")  # ROS 1 has capitals
-    if not np.any(k):
-        raise BadInput(
-            "uncalibrated", "camera_info with K all zero: expected the matrix of a calibrated "
-            "camera; calibrate it and have the driver publish the result")
-    fx, cx, fy, cy = (p[0], p[2], p[5], p[6]) if p[0] > 0 else (k[0], k[2], k[4], k[5])
-    return Camera(fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height)
-
-
-def check_size(message: Any, max_pixels: int) -> None:
     pixels = message.width * message.height
     if not 0 < pixels <= max_pixels:
         raise BadInput(

@@ -158,6 +158,8 @@ class DenseDepth:
         fill_only: (H, W) float32, the same fill without the model; NaN = unknown.
         answers: what the model said at the pixels asked.
         stats: counts and timings.
+        doubted: rows and columns of the measured points, of those hidden to calibrate, that the
+            model would place somewhere else. They stay in the map.
     """
 
     depth: np.ndarray
@@ -165,6 +167,8 @@ class DenseDepth:
     fill_only: np.ndarray
     answers: Answers
     stats: Stats
+    doubted: tuple[np.ndarray, np.ndarray] = field(
+        default_factory=lambda: (np.zeros(0, np.int64), np.zeros(0, np.int64)))
 
     def confident(self, minimum: float) -> np.ndarray:
         """The depth, unknown where the confidence is under ``minimum``; (H, W) float32."""

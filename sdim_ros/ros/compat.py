@@ -86,3 +86,15 @@ def cv_bridge() -> Any | None:
     except Exception:  # a build for another NumPy fails with more than ImportError
         return None
     return CvBridge()
+
+
+def tf_buffer(node: Any) -> Any | None:
+    """A ``tf2_ros.Buffer`` that the node's executor fills, or None where there is no tf2_ros."""
+    try:
+        from tf2_ros import Buffer, TransformListener
+    except ImportError:
+        return None
+    buffer = Buffer()
+    # The listener lives as long as the buffer that it fills.
+    buffer.listener = TransformListener(buffer, node)
+    return buffer

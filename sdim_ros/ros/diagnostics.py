@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import threading
 import time
 from collections import Counter, defaultdict, deque
@@ -44,10 +43,10 @@ class DropLog:
         count = self.count(reason)
         self.warn(topic, reason, f"{message} [{reason}, {count} so far]")
 
-    def count(self, reason: str) -> int:
+    def count(self, reason: str, number: int = 1) -> int:
         """Count without a log line; returns how often this reason occurred."""
         with self._lock:
-            self._counts[reason] += 1
+            self._counts[reason] += number
             return self._counts[reason]
 
     def warn(self, topic: str, reason: str, message: str) -> None:
@@ -78,10 +77,12 @@ class Timings:
             for stage, ms in stages_ms.items():
                 self._stages[stage].append(ms)
 
-    def medians(self) -> dict[str, float]:
-        """Median milliseconds of each stage over the last frames."""
+    def percentiles(self) -> dict[str, float]:
+        """Median and 95th percentile of each stage over the last frames, milliseconds."""
         with self._lock:
-            return {stage: statistics.median(ms) for stage, ms in self._stages.items()}
+            kept = {stage: sorted(ms) for stage, ms in self._stages.items()}
+        return {f"{stage} ms p{percent}": ms[math.ceil(len(ms) * percent / 100) - 1]
+                for stage, ms in kept.items() for percent in (50, 95)}
 
 
 @dataclass
@@ -106,20 +107,23 @@ class Health:
 
     Args:
         log: takes the lines on dropped inputs.
-        topics: the inputs, in the order of the report.
         clock: seconds that never go back.
     """
 
     def __init__(
-        self, log: Callable[[str], Any], topics: Iterable[str],
-        clock: Callable[[], float] = time.monotonic,
+        self, log: Callable[[str], Any], clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.drops = DropLog(log, clock)
         self._clock, self._reported_at = clock, clock()
-        self._received = Counter(dict.fromkeys(topics, 0))
-        self._reported_received, self._reported_drops = Counter(self._received), 0
+        self._received = self._reported_received = Counter[str]()
+        self._reported_drops = 0
         self._timings, self._cleaned = Timings(), Counter[str]()
         self._last_result: dict[str, Any] = {}
+
+    def listen_to(self, topics: Iterable[str]) -> None:
+        """Report on these inputs from now on, in this order."""
+        self._received = Counter(dict.fromkeys(topics, 0))
+        self._reported_received = Counter(self._received)
 
     def count_message(self, topic: str) -> None:
         """Count a message as received."""
@@ -158,7 +162,7 @@ class Health:
         task = Task("model", message=description or "not loaded", values={
             **self._last_result,
             **{f"cleaned: {reason}": count for reason, count in self._cleaned.items()},
-            **{f"{stage} ms": ms for stage, ms in self._timings.medians().items()}})
+            **self._timings.percentiles()})
         if error:
             task.raise_to(ERROR, error)
         return task
@@ -177,9 +181,11 @@ def diagnostic_array(tasks: Iterable[Task], node_name: str, stamp: Any) -> Diagn
     return message
 
 
-def sync_task(counters: Mapping[str, int], complaint: str | None) -> Task:
+def sync_task(counters: Mapping[str, int], complaint: str | None, is_listening: bool) -> Task:
     """Pairs made, and why there are none."""
     task = Task("sync", values=dict(counters))
+    if not is_listening:
+        task.message = "disabled by the service ~/enable"
     if complaint:
         task.raise_to(WARN, complaint)
     return task

@@ -65,24 +65,36 @@ def depth_message(depth: np.ndarray, header: Header, encoding: str) -> Image:
     return message
 
 
+def normals_message(normals: np.ndarray, header: Header) -> Image:
+    """An image of (H, W, 3) float32 vectors, 32FC3: x, y, z, NaN = unknown."""
+    height, width, _ = normals.shape
+    message = Image(
+        header=header, height=height, width=width, encoding="32FC3",
+        is_bigendian=sys.byteorder == "big", step=width * 12)
+    message.data = _payload(np.ascontiguousarray(normals, np.float32))
+    return message
+
+
 def cloud_message(points: np.ndarray, colours: np.ndarray | None, header: Header) -> PointCloud2:
-    """An unorganised cloud without invalid points, colours in the field ``rgb``.
+    """A cloud, colours in the field ``rgb``.
 
     Args:
-        points: (N, 3) float32, metres, all finite.
-        colours: (N, 3) uint8 RGB, or None.
+        points: (N, 3) float32, metres, all finite; or organised (H, W, 3), NaN = unknown.
+        colours: uint8 RGB of the same shape, or None.
     """
     names = ["x", "y", "z"] + (["rgb"] if colours is not None else [])
-    packed = np.empty((len(points), len(names)), np.float32)
-    packed[:, :3] = points
+    packed = np.empty((*points.shape[:-1], len(names)), np.float32)
+    packed[..., :3] = points
     if colours is not None:
         # Blue in the lowest byte: the layout that RViz and PCL read.
-        red, green, blue = colours.astype(np.uint32).T
-        packed.view(np.uint32)[:, 3] = (red << 16) | (green << 8) | blue
+        red, green, blue = np.moveaxis(colours.astype(np.uint32), -1, 0)
+        packed.view(np.uint32)[..., 3] = (red << 16) | (green << 8) | blue
+    organised = points.ndim == 3
+    height, width = points.shape[:2] if organised else (1, len(points))
     step = 4 * len(names)
     message = PointCloud2(
-        header=header, height=1, width=len(points), point_step=step, row_step=step * len(points),
-        is_dense=True, is_bigendian=sys.byteorder == "big",
+        header=header, height=height, width=width, point_step=step, row_step=step * width,
+        is_dense=not organised, is_bigendian=sys.byteorder == "big",
         fields=[PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
                 for i, name in enumerate(names)])
     message.data = _payload(packed)

@@ -1,4 +1,4 @@
-"""The lifecycle node ``completion_node``: topics, transitions, timers and the process around it.
+"""The lifecycle node ``completion_node``: transitions, topics, services and timers.
 
 Callbacks only hand messages on; everything slow happens on the worker thread (``pipeline``).
 """
@@ -7,37 +7,35 @@ from __future__ import annotations
 
 import functools
 import gc
-import os
-import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_srvs.srv import SetBool
 
 from sdim_ros.core.config import Settings
-from sdim_ros.core.types import BadInput, BadSetting, SdimError
+from sdim_ros.core.types import SdimError
 from sdim_ros.core.worker import Worker
-from sdim_ros.ros import diagnostics
+from sdim_ros.ros import compat, diagnostics
+from sdim_ros.ros.frame_reader import BadMessage, FrameReader, Job
+from sdim_ros.ros.intake import Intake
+from sdim_ros.ros.outputs import Outputs
 from sdim_ros.ros.parameters import NodeParameters
-from sdim_ros.ros.pipeline import BadMessage, Completer, Job, Outputs, Pipeline, Topics
-from sdim_ros.ros.synchronizer import PairSynchronizer
+from sdim_ros.ros.pipeline import Completer, Pipeline
+from sdim_ros.ros.subscriptions import QUEUE_DEPTH, incompatible_text, topic_names
+from sdim_ros.ros.transforms import Transforms
 
-QUEUE_DEPTH = 5
 CHECK_PERIOD_S = 0.5
 STOP_TIMEOUT_S = 3.0
-EXIT_BAD_SETTING, EXIT_WORKER_EXHAUSTED = 2, 3
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -83,21 +81,17 @@ class CompletionNode(LifecycleNode):
         self._completer: Completer | None = None
         self._model_error: str | None = None
         self._outputs: Outputs | None = None
-        self._inputs: list[Any] = []
-        self._sync: PairSynchronizer | None = None
+        self._intake: Intake | None = None
         self._worker: Worker[Job] | None = None
-        self._info: CameraInfo | None = None
-        self._pair: tuple[Image, Image | PointCloud2] | None = None  # waits for camera_info
-        self._active_since_s = 0.0
         self._worker_trouble: str | None = None
+        self._enabled = True
         self._node_parameters = NodeParameters(
             self, lambda: self._completer is not None, self._reconfigure)
-        self._topics = Topics(*(self.resolve_topic_name(name) for name in (
-            "image", "camera_info", "sparse_depth/image", "points")))
-        self._health = diagnostics.Health(
-            self.get_logger().warning, asdict(self._topics).values())
+        self._transforms = Transforms(compat.tf_buffer(self))
+        self._health = diagnostics.Health(self.get_logger().warning)
         self._drops = self._health.drops
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QUEUE_DEPTH)
+        self.create_service(SetBool, "~/enable", self._on_enable)
         # Health must go on when /clock stops, so these timers do not follow ROS time.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._check_timer = self.create_timer(CHECK_PERIOD_S, self._check, clock=steady)
@@ -106,6 +100,10 @@ class CompletionNode(LifecycleNode):
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)),
             post_callback=self._on_clock_jump)
+
+    @property
+    def _image_topic(self) -> str:
+        return topic_names(self, self.settings.input)["image"]
 
     @property
     def settings(self) -> Settings:
@@ -134,11 +132,7 @@ class CompletionNode(LifecycleNode):
             self.get_logger().error(f"cannot configure: {problem}")
             return FAILURE
         self._model_error = None
-        self._outputs = Outputs(
-            depth=self._create_output(Image, "depth/completed"),
-            camera_info=self._create_output(CameraInfo, "depth/camera_info"),
-            confidence=self._create_output(Image, "depth/confidence"),
-            points=self._create_output(PointCloud2, "depth/points"))
+        self._outputs = Outputs(self._create_output)
         self.get_logger().info(
             f"loaded {self._completer.description} in {time.perf_counter() - started:.1f} s")
         return super().on_configure(state)
@@ -147,25 +141,23 @@ class CompletionNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker and listen."""
         result = super().on_activate(state)
+        topics = topic_names(self, self.settings.input)
+        self._health.listen_to(topics.values())
+        reader = FrameReader(topics, self._transforms, self._drops.warn)
         pipeline = Pipeline(
-            self._completer, self._topics, self._outputs, self.context.ok,
+            self._completer, topics, reader, self._outputs,
+            lambda: self.get_clock().now().nanoseconds, self.context.ok,
             self._health.add_result)
         limits = self.settings.worker
         self._worker = Worker(
             pipeline.run, self._on_error, watchdog_s=limits.watchdog_s,
             max_restarts_per_minute=limits.max_restarts_per_minute)
         self._worker.start()
-        self._sync = PairSynchronizer(
-            self.settings.sync, self._on_pair, self._on_pair_error,
-            image_topic=self._topics.image,
-            sparse_topics=f"{self._topics.sparse_depth} or {self._topics.points}")
-        self._info = self._pair = None
-        self._active_since_s = time.monotonic()
-        self._inputs = [
-            self._create_input(Image, "image", self._on_image),
-            self._create_input(CameraInfo, "camera_info", self._on_info),
-            self._create_input(Image, "sparse_depth/image", self._on_sparse),
-            self._create_input(PointCloud2, "points", self._on_sparse)]
+        self._intake = Intake(
+            self, topics, self.settings, self._health, self._worker.submit,
+            self._outputs.any_listener)
+        if not self._enabled:
+            self._intake.close()
         return result
 
     @logged
@@ -194,9 +186,9 @@ class CompletionNode(LifecycleNode):
         return SUCCESS
 
     def _stop(self) -> bool:
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self._inputs, self._sync = [], None
+        if self._intake is not None:
+            self._intake.close()
+        self._intake = None
         worker, self._worker = self._worker, None
         if worker is None or worker.stop(STOP_TIMEOUT_S):
             return True
@@ -211,68 +203,36 @@ class CompletionNode(LifecycleNode):
         gc.collect()
 
     def _create_output(self, message_type: type, topic: str) -> Any:
+        name = self.resolve_topic_name(topic)
         return self.create_lifecycle_publisher(
             message_type, topic, QoSProfile(depth=QUEUE_DEPTH),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            event_callbacks=PublisherEventCallbacks(
+                incompatible_qos=lambda event: self._drops.warn(
+                    name, "incompatible_qos", incompatible_text("subscriber", event))))
 
-    def _create_input(self, message_type: type, topic: str, callback: Callable) -> Any:
-        return self.create_subscription(
-            message_type, topic, callback,
-            QoSProfile(depth=QUEUE_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+    # Control, on the executor's thread.
 
-    # Messages, on the executor's thread.
-
-    def _on_image(self, message: Image) -> None:
-        self._receive(self._topics.image, message, self._sync.add_image)
-
-    def _on_sparse(self, message: Image | PointCloud2) -> None:
-        self._receive(self._topics.of(message), message, self._sync.add_sparse)
-
-    def _on_info(self, message: CameraInfo) -> None:
-        self._health.count_message(self._topics.camera_info)
-        self._info = message
-        if self._pair is not None:
-            pair, self._pair = self._pair, None
-            self._submit(*pair)
-
-    def _receive(self, topic: str, message: Any, add: Callable[[Any], None]) -> None:
-        self._health.count_message(topic)
-        try:
-            add(message)
-        except BadInput as problem:
-            self._drops.add(topic, problem.reason, str(problem))
-
-    def _on_pair(self, image: Image, sparse: Image | PointCloud2) -> None:
-        if isinstance(sparse, Image) and sparse.encoding == "mono16":
-            self.get_logger().warning(
-                f"{self._topics.sparse_depth}: encoding mono16 is read as 16UC1, millimetres; "
-                "have the driver say 16UC1", once=True)
-        if self._info is not None:
-            self._submit(image, sparse)
-        else:
-            # Topics are not ordered: the first camera_info may come just after its image.
-            self._drop_waiting_pair()
-            self._pair = (image, sparse)
-
-    def _submit(self, image: Image, sparse: Image | PointCloud2) -> None:
-        self._worker.submit(Job(image, sparse, self._info, self.settings, time.perf_counter()))
-
-    def _drop_waiting_pair(self) -> None:
-        if self._pair is not None:
-            self._pair = None
-            self._drops.count("no_camera_info")
-
-    def _on_pair_error(self, problem: Exception) -> None:
-        self._drops.add(self._topics.image, "exception", f"{type(problem).__name__}: {problem}")
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response
+                   ) -> SetBool.Response:
+        self._enabled = request.data
+        if self._intake is not None:
+            (self._intake.listen if self._enabled else self._intake.close)()
+        response.success = True
+        response.message = "listening" if self._enabled else "not listening"
+        if self._intake is None:
+            response.message += " as soon as the node is active" if self._enabled else \
+                ", and the node is not active"
+        return response
 
     def _on_clock_jump(self, jump: Any) -> None:
-        if self._sync is not None:
-            self._sync.reset()
+        self._transforms.clear()
+        if self._intake is not None:
+            self._intake.reset()
 
     def _reconfigure(self, settings: Settings) -> None:
-        if self._sync is not None:
-            self._sync.reconfigure(settings.sync)
+        if self._intake is not None:
+            self._intake.reconfigure(settings)
         if self._worker is not None:
             self._worker.watchdog_s = settings.worker.watchdog_s
             self._worker.max_restarts_per_minute = settings.worker.max_restarts_per_minute
@@ -287,14 +247,14 @@ class CompletionNode(LifecycleNode):
             self._drops.add(problem.topic, problem.reason, str(problem))
         elif isinstance(problem, TimeoutError):
             self._drops.add(
-                self._topics.image, "hung", f"frame lost: {problem}; raise worker.watchdog_s, or "
+                self._image_topic, "hung", f"frame lost: {problem}; raise worker.watchdog_s, or "
                 "lower queries.tile or queries.budget")
         elif isinstance(problem, SdimError):
-            self._drops.add(self._topics.image, "model_failed", f"frame lost: {problem}")
+            self._drops.add(self._image_topic, "model_failed", f"frame lost: {problem}")
         else:
             trace = "".join(traceback.format_exception(problem)).rstrip()
             self._drops.add(
-                self._topics.image, "exception",
+                self._image_topic, "exception",
                 f"frame lost, please report this {type(problem).__name__}: {problem}\n{trace}")
 
     # Health, on timers.
@@ -311,20 +271,13 @@ class CompletionNode(LifecycleNode):
         if state in ("dead", "hung"):
             self._worker_trouble = state
             self._drops.warn("worker", state, f"the thread is {state}; started a new one")
-        waited_s = time.monotonic() - self._active_since_s
-        if self._info is None and waited_s >= self.settings.sync.warn_after_s:
-            self._drop_waiting_pair()
-            self._drops.warn(
-                self._topics.camera_info, "no_camera_info", f"no message for {waited_s:.0f} s: "
-                "expected the intrinsics of the image; frames are dropped until it comes, check "
-                "that it is published and its name")
-        elif complaint := self._sync.complaint():
-            self._drops.warn("sync", "no_pairs", complaint)
+        self._intake.check()
 
     def _report(self) -> None:
         tasks = [self._health.inputs_task()]
-        if self._sync is not None:
-            tasks.append(diagnostics.sync_task(self._sync.counters, self._sync.complaint()))
+        if self._intake is not None:
+            tasks.append(diagnostics.sync_task(
+                self._intake.counters, self._intake.complaint(), self._intake.is_listening))
         if self._worker is not None:
             # A replaced thread looks well again: report what was found since the last message.
             state, self._worker_trouble = self._worker_trouble or self._worker.state, None
@@ -334,62 +287,3 @@ class CompletionNode(LifecycleNode):
         tasks.append(self._health.model_task(description, self._model_error))
         self._diagnostics.publish(diagnostics.diagnostic_array(
             tasks, self.get_fully_qualified_name().lstrip("/"), self.get_clock().now().to_msg()))
-
-
-def main(
-    args: list[str] | None = None,
-    completer_factory: Callable[[Settings], Completer] = load_completer,
-) -> int:
-    """Run the node until it is told to stop.
-
-    Returns:
-        The exit code: 0 after SIGINT or SIGTERM, 2 for unusable parameters, 3 when the worker
-        gave up (a launch file's ``respawn`` then starts a new process).
-    """
-    # Before rclpy adds its own handler: a signal while the model loads must interrupt as well,
-    # SIGINT too where a background shell has handed it down as ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    node, code, stopped = None, 0, True
-    try:
-        _init(args)
-        node = CompletionNode(completer_factory)
-        if node.settings.autostart:
-            node.start()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except (BadSetting, WorkerExhausted) as problem:
-        rclpy.logging.get_logger("completion_node").fatal(str(problem))
-        code = EXIT_BAD_SETTING if isinstance(problem, BadSetting) else EXIT_WORKER_EXHAUSTED
-    except Exception:
-        # A signal shuts rclpy down at once, and whatever then uses it raises.
-        if rclpy.ok():
-            raise
-    finally:
-        # Ctrl-C on a launch file arrives twice: once from the terminal, once from launch.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if node is not None:
-            stopped = node.close()
-            node.destroy_node()
-        rclpy.try_shutdown()
-    if not stopped:
-        # A thread still inside of PyTorch can crash the interpreter's own clean-up. The price is
-        # one segment of shared memory, which Fast DDS does not get to remove.
-        sys.stdout.flush()
-        os._exit(code)
-    return code
-
-
-def _init(args: list[str] | None) -> None:
-    try:
-        rclpy.init(args=args)
-    except RuntimeError as problem:  # an unreadable parameter file, or unknown --ros-args
-        raise BadSetting(str(problem)) from problem
-
-
-if __name__ == "__main__":
-    sys.exit(main())

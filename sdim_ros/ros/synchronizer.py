@@ -1,15 +1,16 @@
-"""Pairs images with sparse depth by their stamps, and says why when no pair comes.
+"""Brings images and sparse depth together by their stamps, and says why when nothing comes.
 
 Around the synchroniser of ``message_filters`` stand the guards that it lacks: its callback never
-raises or waits, stamps that jump back empty its queues, and messages are counted.
+raises or waits, stamps that jump back empty its queues, an image does not wait for ever, and what
+becomes of every image is counted.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from builtin_interfaces.msg import Time
@@ -22,6 +23,7 @@ from sdim_ros.ros.messages import stamp_ns
 NS_PER_S = 1_000_000_000
 # Messages of one topic may overtake each other by less than this; a bag that loops goes further.
 JUMP_BACK_NS = NS_PER_S // 2
+ARRIVALS_KEPT = 20
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ class _Envelope:
     """A message under the stamp that it is paired by."""
 
     time_ns: int
+    source: str
     message: Any
+    heard_at: float
 
     @property
     def header(self) -> _Header:
@@ -44,60 +48,83 @@ class _Envelope:
 
 
 @dataclass
-class _Input:
-    """What was seen of one side."""
+class _Side:
+    """One input of the matcher, and what is known of its messages."""
 
-    name: str
-    topics: str
-    entry: Any
-    stamps: deque[int]
-    heard_at: float | None = None
+    entry: Any = None
+    recent: deque[_Envelope] = field(default_factory=deque)
     waiting: _Envelope | None = None  # the newest, while it has no partner
 
 
-class PairSynchronizer:
-    """Image and sparse depth in, pairs out.
+@dataclass
+class _Topic:
+    """What was heard of one topic."""
+
+    arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=ARRIVALS_KEPT))
+    last_ns: int = 0
+
+    def describe(self, now: float, patience_s: float) -> str:
+        if not self.arrivals or now - self.arrivals[-1] >= patience_s:
+            return "silent"
+        span_s = max(now - self.arrivals[0], 1e-3)
+        return f"{len(self.arrivals) / span_s:.1f} Hz, last stamp {self.last_ns / NS_PER_S:.3f} s"
+
+
+class FrameSynchronizer:
+    """Images and sparse depth in, sets of both out.
 
     All methods belong to one thread, the executor's.
 
     Args:
         settings: slop, offset, queue size and patience.
-        on_pair: takes (image, sparse); must return at once. What it raises is handed to
-            ``on_error``: inside of the synchroniser's lock nothing may raise.
+        on_frame: takes an image and its messages by source, ``{}`` when it goes alone; must
+            return at once. What it raises is handed to ``on_error``: inside of the matcher's
+            lock nothing may raise.
         on_error: takes the exception.
-        image_topic, sparse_topics: names for the report.
-        synchronizer, filter_type: the implementation; the tests run both.
+        topics: name of each topic by ``image`` and source, for reports.
+        together: sources that make one set; empty = one message of whichever.
+        describe_publishers: what a topic's publishers offer, for reports.
+        synchronizer, filter_type: the matcher; the tests run both.
         clock: seconds that never go back.
     """
 
     def __init__(
         self,
         settings: SyncSettings,
-        on_pair: Callable[[Any, Any], None],
+        on_frame: Callable[[Any, Mapping[str, Any]], None],
         on_error: Callable[[Exception], None],
         *,
-        image_topic: str = "image",
-        sparse_topics: str = "sparse_depth/image or points",
+        topics: Mapping[str, str],
+        together: Sequence[str] = (),
+        describe_publishers: Callable[[str], str] = lambda topic: "",
         synchronizer: type = compat.Synchronizer,
         filter_type: type = compat.Filter,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
         self.counters: Counter[str] = Counter()
-        self._on_pair, self._on_error = on_pair, on_error
-        self._synchronizer, self._filter_type = synchronizer, filter_type
-        self._clock = clock
-        self._image = _Input("images", image_topic, None, deque(maxlen=settings.queue_size))
-        self._sparse = _Input("sparse", sparse_topics, None, deque(maxlen=settings.queue_size))
-        self._quiet_since = clock()
-        self._smallest_gap_s: float | None = None
-        self._build()
+        self._on_frame, self._on_error = on_frame, on_error
+        self._names, self._describe_publishers = topics, describe_publishers
+        self._synchronizer, self._filter_type, self._clock = synchronizer, filter_type, clock
+        self._unpaired: dict[int, _Envelope] = {}
+        self._image = _Side()
+        sources = [name for name in topics if name != "image"]
+        self._of_source = {name: _Side() for name in together}
+        if not together:
+            self._of_source = dict.fromkeys(sources, _Side())
+        self.restart()
 
     def reconfigure(self, settings: SyncSettings) -> None:
         """Use other settings from the next message on; what waits is dropped if they changed."""
         if settings != self.settings:
             self.settings = settings
             self._build()
+
+    def restart(self) -> None:
+        """Begin anew after a time without messages."""
+        self._quiet_since = self._clock()
+        self._heard = {name: _Topic() for name in self._names}
+        self._build()
 
     def reset(self) -> None:
         """Forget every waiting message: time has jumped."""
@@ -110,85 +137,152 @@ class PairSynchronizer:
         Raises:
             BadInput: ``zero_stamp``.
         """
-        self._add(self._image, self._sparse, message, offset_ns=0)
+        self._add("image", message, offset_ns=0)
 
-    def add_sparse(self, message: Any) -> None:
-        """Take a sparse depth image or a point cloud.
+    def add_sparse(self, source: str, message: Any) -> None:
+        """Take a sparse depth image, a point cloud or a disparity.
 
         Raises:
             BadInput: ``zero_stamp``.
         """
-        offset_ns = round(self.settings.offset_s * NS_PER_S)
-        self._add(self._sparse, self._image, message, offset_ns)
+        self._add(source, message, offset_ns=round(self.settings.offset_s * NS_PER_S))
+
+    def expire(self) -> None:
+        """Let images go on that have waited ``timeout_s`` seconds; call it now and then."""
+        if not self.settings.timeout_s:
+            return
+        latest = self._clock() - self.settings.timeout_s
+        for image in sorted((i for i in self._unpaired.values() if i.heard_at <= latest),
+                            key=lambda envelope: envelope.time_ns):
+            if image.time_ns < self._newest_emitted_ns:  # results do not go back in time
+                del self._unpaired[image.time_ns]
+                self.counters["unpaired"] += 1
+                continue
+            self.counters["timed out"] += 1
+            self._emit(image, self._partial(image.time_ns))
 
     def complaint(self) -> str | None:
-        """What is wrong when no pair came for ``warn_after_s`` seconds, else None."""
+        """What is wrong when nothing came together for ``warn_after_s`` seconds, else None."""
         now, patience_s = self._clock(), self.settings.warn_after_s
         if now - self._quiet_since < patience_s:
             return None
-        silent = [side.topics for side in (self._image, self._sparse)
-                  if side.heard_at is None or now - side.heard_at >= patience_s]
-        start = f"no pair of image and sparse depth for {now - self._quiet_since:.0f} s: "
+        seen = {name: topic.describe(now, patience_s) for name, topic in self._heard.items()}
+        silent = [name for name in self._needed() if all(seen[n] == "silent" for n in name)]
         if silent:
-            return start + f"nothing arrives on {' and on '.join(silent)}; check that it is " \
-                "published, its name and its QoS (inputs are best effort)"
-        gap = "none seen" if self._smallest_gap_s is None else f"{self._smallest_gap_s:.3f} s"
-        return start + f"the smallest gap between stamps is {gap}, expected at most " \
-            f"sync.slop_s = {self.settings.slop_s} s; set sync.offset_s or raise sync.slop_s"
+            names = " and on ".join(" or ".join(self._names[n] for n in name) for name in silent)
+            advice = f"nothing arrives on {names}; check that it is published, its name and its " \
+                "QoS (inputs are best effort)"
+        else:
+            gap = "none seen" if self._smallest_gap_s is None else f"{self._smallest_gap_s:.3f} s"
+            advice = f"the smallest gap between stamps is {gap}, expected at most sync.slop_s = " \
+                f"{self.settings.slop_s} s; set sync.offset_s or raise sync.slop_s"
+        topics = "; ".join(f"{self._names[name]}: {text}{self._offered(name)}"
+                           for name, text in seen.items())
+        return f"no pair of image and sparse depth for {now - self._quiet_since:.0f} s: " \
+            f"{advice} ({topics})"
+
+    def _needed(self) -> list[tuple[str, ...]]:
+        """The topics, grouped where one of several is enough."""
+        sources = tuple(self._of_source)
+        shared = len(self._sides()) == 2
+        return [("image",), *([sources] if shared else [(source,) for source in sources])]
+
+    def _offered(self, name: str) -> str:
+        offered = self._describe_publishers(self._names[name])
+        return f", {offered}" if offered else ""
+
+    def _sides(self) -> list[_Side]:
+        """Image first; a side that several sources share stands once."""
+        return [self._image, *{id(side): side for side in self._of_source.values()}.values()]
 
     def _build(self) -> None:
-        self._smallest_gap_s = None
-        for side in (self._image, self._sparse):
+        self._smallest_gap_s: float | None = None
+        self.counters["unpaired"] += len(self._unpaired)
+        self._unpaired.clear()
+        self._newest_emitted_ns = -1
+        for side in self._sides():
             side.entry = self._filter_type()
-            side.stamps.clear()
+            side.recent = deque(maxlen=self.settings.queue_size)
             side.waiting = None
         # Upstream compares with <, and two nanoseconds survive its rounding: a gap equal to the
         # slop still pairs, so that a slop of 0 means equal stamps.
         matcher = self._synchronizer(
-            [self._image.entry, self._sparse.entry],
+            [side.entry for side in self._sides()],
             self.settings.queue_size, self.settings.slop_s + 2e-9)
-        matcher.registerCallback(self._pair)
+        matcher.registerCallback(self._matched)
 
-    def _add(self, side: _Input, other: _Input, message: Any, offset_ns: int) -> None:
-        side.heard_at = self._clock()
-        self.counters[side.name] += 1
-        time_ns = stamp_ns(message.header)
-        if time_ns == 0:
+    def _add(self, name: str, message: Any, offset_ns: int) -> None:
+        side = self._image if name == "image" else self._of_source.get(name)
+        topic, now = self._heard[name], self._clock()
+        topic.arrivals.append(now)
+        topic.last_ns = stamp_ns(message.header)
+        self.counters["images" if name == "image" else "sparse"] += 1
+        if topic.last_ns == 0:
             raise BadInput(
                 "zero_stamp", "message with the stamp 0: expected the time of the measurement; "
                 "have the driver fill header.stamp")
-        time_ns = max(0, time_ns + offset_ns)
-        if side.stamps and time_ns < side.stamps[-1] - JUMP_BACK_NS:
-            self._jump_back(time_ns, other)
-        self._note_gap(time_ns, other)
-        self._signal(side, _Envelope(time_ns, message))
+        envelope = _Envelope(max(0, topic.last_ns + offset_ns), name, message, now)
+        if side.recent and envelope.time_ns < side.recent[-1].time_ns - JUMP_BACK_NS:
+            self._jump_back(envelope.time_ns, side)
+        self._note_gap(envelope.time_ns, side)
+        if side is self._image:
+            self._await_partner(envelope)
+        self._signal(side, envelope)
 
-    def _jump_back(self, time_ns: int, other: _Input) -> None:
-        # The other side may have jumped first: its newest message is from after the jump.
-        kept = other.waiting
+    def _await_partner(self, image: _Envelope) -> None:
+        self.counters["unpaired"] += image.time_ns in self._unpaired
+        self._unpaired[image.time_ns] = image
+        if len(self._unpaired) > self.settings.queue_size:
+            del self._unpaired[min(self._unpaired)]
+            self.counters["unpaired"] += 1
+
+    def _jump_back(self, time_ns: int, jumped: _Side) -> None:
+        # Another side may have jumped first: its newest message is from after the jump.
+        kept = [(side, side.waiting) for side in self._sides()
+                if side is not jumped and side.waiting is not None
+                and side.waiting.time_ns <= time_ns + JUMP_BACK_NS]
+        if any(side is self._image for side, _ in kept):
+            self._unpaired.pop(self._image.waiting.time_ns, None)
         self.reset()
-        if kept is not None and kept.time_ns <= time_ns + JUMP_BACK_NS:
-            self._signal(other, kept)
+        for side, envelope in kept:
+            if side is self._image:
+                self._await_partner(envelope)
+            self._signal(side, envelope)
 
-    def _signal(self, side: _Input, envelope: _Envelope) -> None:
-        side.stamps.append(envelope.time_ns)
+    def _signal(self, side: _Side, envelope: _Envelope) -> None:
+        side.recent.append(envelope)
         side.waiting = envelope
         side.entry.signalMessage(envelope)
 
-    def _note_gap(self, time_ns: int, other: _Input) -> None:
-        if other.stamps:
-            gap_s = min(abs(time_ns - stamp) for stamp in other.stamps) / NS_PER_S
+    def _note_gap(self, time_ns: int, side: _Side) -> None:
+        others = self._sides()[1:] if side is self._image else [self._image]
+        gaps = [abs(time_ns - envelope.time_ns) for other in others for envelope in other.recent]
+        if gaps:
+            gap_s = min(gaps) / NS_PER_S
             known = self._smallest_gap_s
             self._smallest_gap_s = gap_s if known is None else min(known, gap_s)
 
-    def _pair(self, image: _Envelope, sparse: _Envelope) -> None:
-        self.counters["pairs"] += 1
+    def _partial(self, time_ns: int) -> list[_Envelope]:
+        """Of each side the message nearest to this time, where one is near enough."""
+        slop_ns = round(self.settings.slop_s * NS_PER_S)
+        found = (min(side.recent, key=lambda e: abs(e.time_ns - time_ns), default=None)
+                 for side in self._sides()[1:])
+        return [e for e in found if e is not None and abs(e.time_ns - time_ns) <= slop_ns]
+
+    def _matched(self, image: _Envelope, *sparse: _Envelope) -> None:
         self._quiet_since = self._clock()
         self._smallest_gap_s = None
-        for side, paired in ((self._image, image), (self._sparse, sparse)):
-            if side.waiting is paired:
+        for side, envelope in zip(self._sides(), (image, *sparse), strict=True):
+            if side.waiting is envelope:
                 side.waiting = None
+        if image.time_ns in self._unpaired:  # else it went on without them
+            self.counters["pairs"] += 1
+            self._emit(image, sparse)
+
+    def _emit(self, image: _Envelope, sparse: Sequence[_Envelope]) -> None:
+        del self._unpaired[image.time_ns]
+        self._newest_emitted_ns = max(self._newest_emitted_ns, image.time_ns)
         try:
-            self._on_pair(image.message, sparse.message)
+            self._on_frame(image.message, {e.source: e.message for e in sparse})
         except Exception as problem:
             self._on_error(problem)

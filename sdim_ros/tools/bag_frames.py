@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from sdim_ros.core import sensor_data
+from sdim_ros.core.calibration import read_camera
+from sdim_ros.core.compressed import read_compressed_colour
 from sdim_ros.core.config import InputSettings, ProjectionSettings, SyncSettings
-from sdim_ros.core.projection import clean_depth, occlusion_filter, pose_matrix, project_points
+from sdim_ros.core.projection import clean_depth, lidar_to_sparse, pose_matrix
 from sdim_ros.core.types import BadInput, Camera
 from sdim_ros.tools.datasets import Frames, Sample
 
@@ -59,7 +61,8 @@ class BagFrames(Frames):
         camera = self._camera(*image.shape[:2]) if "camera_info" in self.topics else None
         message, topic = self._message(self.measured, depth_at), self.topics[self.measured]
         if self.measured == "points":
-            sparse = self._projected(self._of("points", sensor_data.read_points, message), camera)
+            sparse = lidar_to_sparse(self._of("points", sensor_data.read_points, message), camera,
+                                     self.pose, ProjectionSettings())
         else:
             limits = InputSettings()
             sparse, _ = clean_depth(
@@ -72,18 +75,12 @@ class BagFrames(Frames):
                 "to the image")
         return Sample(self.names[number], image, sparse, None, camera, stamp)
 
-    def _projected(self, points: np.ndarray, camera: Camera) -> np.ndarray:
-        how = ProjectionSettings()
-        sparse = project_points(points, camera, self.pose, how.min_range_m, how.max_range_m)
-        return occlusion_filter(sparse, how.occlusion_window_px, how.occlusion_tolerance_m,
-                                how.occlusion_tolerance_ratio)
-
     def _camera(self, height: int, width: int) -> Camera:
         """Intrinsics of the rectified image: from P where it is filled, else from K."""
         reader = self._open()
         _, _, data = next(reader.messages(self._connections("camera_info")))
         info = reader.deserialize(data, self._connections("camera_info")[0].msgtype)
-        return self._of("camera_info", sensor_data.read_camera, info, width, height)
+        return self._of("camera_info", read_camera, info, width, height)
 
     def _of(self, role: str, read: Callable[..., Any], *message: Any) -> Any:
         """What ``read`` makes of a message; its complaints name bag and topic."""
@@ -152,4 +149,4 @@ def _colour(message: Any) -> np.ndarray:
     """(H, W, 3) uint8 RGB of an Image or a CompressedImage."""
     if hasattr(message, "encoding"):
         return sensor_data.read_colour(message, InputSettings().max_pixels)
-    return sensor_data.read_compressed(message)
+    return read_compressed_colour(message, InputSettings().max_pixels)

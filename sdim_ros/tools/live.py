@@ -39,7 +39,7 @@ from sdim_ros.ros import messages
 INPUTS = {"image": Image, "camera_info": CameraInfo, "sparse_depth/image": Image}
 OUTPUTS = {"depth/completed": Image, "depth/confidence": Image, "depth/points": PointCloud2,
            "depth/camera_info": CameraInfo}
-NODE_COMMAND = (sys.executable, "-m", "sdim_ros.ros.node")
+NODE_COMMAND = (sys.executable, "-m", "sdim_ros.ros.process")
 PERIOD_NS = 100_000_000
 TIMEOUT_S, RETRY_S = 60.0, 1.0
 MAX_PIXELS = 2**31

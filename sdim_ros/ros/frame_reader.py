@@ -1,0 +1,209 @@
+"""The messages of one moment as a frame of the core: decoded, rectified, projected, merged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from sdim_ros.core.calibration import Rectifier, is_distorted, read_camera
+from sdim_ros.core.compressed import read_compressed_colour, read_compressed_depth
+from sdim_ros.core.config import Settings
+from sdim_ros.core.projection import (
+    lidar_to_sparse, nearest_of, pose_matrix, reproject_depth, scatter_resize)
+from sdim_ros.core.sensor_data import read_depth, read_disparity, read_points
+from sdim_ros.core.types import BadInput, Camera, Frame
+from sdim_ros.ros.messages import camera_info_message, camera_message, read_colour, stamp_ns
+from sdim_ros.ros.transforms import Transforms
+
+LEAST_INSIDE = 0.01  # share of a cloud's points; fewer in the image look like a wrong pose
+
+
+class BadMessage(BadInput):
+    """A BadInput that knows the topic it came from."""
+
+    def __init__(self, topic: str, problem: BadInput) -> None:
+        super().__init__(problem.reason, str(problem))
+        self.topic = topic
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that one frame needs, settings included: they cannot change half way.
+
+    Attributes:
+        image: as it arrived.
+        sparse: messages by source, one or more of ``config.SOURCES``; none = the image alone.
+        info: of the image.
+        sparse_info: of the sparse depth image, where it has one of its own.
+        settings: in force when the set was complete.
+        paired_at_s: then, by ``time.perf_counter``.
+    """
+
+    image: Image | CompressedImage
+    sparse: Mapping[str, Any]
+    info: CameraInfo
+    sparse_info: CameraInfo | None
+    settings: Settings
+    paired_at_s: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A frame, and the camera info that goes out with its results."""
+
+    frame: Frame
+    info: CameraInfo
+
+
+class Stages:
+    """A stopwatch: milliseconds from one stage's end to the next."""
+
+    def __init__(self, start_s: float) -> None:
+        self.ms: dict[str, float] = {}
+        self._last_s = start_s
+
+    def ended(self, stage: str) -> None:
+        """The stage took since the end of the one before; one that comes again adds up."""
+        now_s = time.perf_counter()
+        self.ms[stage] = self.ms.get(stage, 0.0) + (now_s - self._last_s) * 1e3
+        self._last_s = now_s
+
+
+@contextmanager
+def blaming(topic: str) -> Iterator[None]:
+    """What is refused in here names the topic."""
+    try:
+        yield
+    except BadInput as problem:
+        raise BadMessage(topic, problem) from problem
+
+
+class FrameReader:
+    """Reads jobs. One thread uses it at a time.
+
+    Args:
+        topics: resolved name by ``image``, ``camera_info`` and source, for reports.
+        transforms: where sensors sit.
+        warn: takes topic, reason and text of what looks wrong but can be used.
+    """
+
+    def __init__(self, topics: Mapping[str, str], transforms: Transforms,
+                 warn: Callable[[str, str, str], None]) -> None:
+        self._topics, self._transforms, self._warn = topics, transforms, warn
+        self._rectifier: tuple[Any, Rectifier] | None = None
+        self._distortion_told = False
+
+    def read(self, job: Job, stages: Stages) -> Reading:
+        """The frame of a job.
+
+        Raises:
+            BadMessage: a message cannot be used.
+        """
+        limit, header = job.settings.input.max_pixels, job.image.header
+        with blaming(self._topics["image"]):
+            if isinstance(job.image, CompressedImage):
+                image = read_compressed_colour(job.image, limit)
+            else:
+                image = read_colour(job.image, limit)
+        stages.ended("decode")
+        height, width = image.shape[:2]
+        with blaming(self._topics["camera_info"]):
+            rectifier = self._rectifier_of(job, width, height)
+            camera = rectifier.camera if rectifier else read_camera(job.info, width, height)
+        if rectifier:
+            image = rectifier.image(image)
+            stages.ended("rectify")
+        maps = []
+        for source, message in job.sparse.items():
+            with blaming(self._topics[source]):
+                maps.append(getattr(self, f"_{source}")(message, job, camera, rectifier, stages))
+        sparse = nearest_of(maps) if maps else np.zeros((height, width), np.float32)
+        with blaming(self._topics[next(iter(job.sparse), "image")]):
+            frame = Frame(image=image, sparse=sparse, camera=camera, stamp_ns=stamp_ns(header))
+        stages.ended("project")
+        return Reading(frame, self._info_of(job, camera, rectifier))
+
+    def _points(self, message: Any, job: Job, camera: Camera, _: Rectifier | None,
+                stages: Stages) -> np.ndarray:
+        points = read_points(message)
+        stages.ended("decode")
+        settings = job.settings.projection
+        if settings.extrinsics:
+            pose = pose_matrix(settings.extrinsics)
+        else:
+            pose = self._transforms.pose(job.image.header, message.header, settings)
+            stages.ended("transform")
+        sparse = lidar_to_sparse(points, camera, pose, settings)
+        inside = np.count_nonzero(sparse)
+        if inside < LEAST_INSIDE * len(points):
+            self._warn(
+                self._topics["points"], "few_inside", f"only {inside} of {len(points)} points "
+                "are seen in the image: expected far more; check projection.extrinsics or TF "
+                "(optical frame: z forward) and projection.min_range_m")
+        return sparse
+
+    def _sparse_depth(self, message: Any, job: Job, camera: Camera,
+                      rectifier: Rectifier | None, stages: Stages) -> np.ndarray:
+        limit = job.settings.input.max_pixels
+        if isinstance(message, CompressedImage):
+            depth = read_compressed_depth(message, limit)
+        else:
+            depth = read_depth(message, limit)
+        stages.ended("decode")
+        if job.sparse_info is not None:
+            with blaming(self._topics["sparse_camera_info"]):
+                own = read_camera(job.sparse_info, depth.shape[1], depth.shape[0])
+            pose = self._transforms.pose(
+                job.image.header, message.header, job.settings.projection)
+            if own == camera and pose is None:
+                return depth
+            return reproject_depth(depth, own, camera, pose)
+        if rectifier and depth.shape == (camera.height, camera.width):
+            return rectifier.sparse(depth)
+        return depth
+
+    def _disparity(self, message: Any, job: Job, camera: Camera, _: Rectifier | None,
+                   stages: Stages) -> np.ndarray:
+        if message.header.frame_id != job.image.header.frame_id:
+            raise BadInput(
+                "frame", f"disparity in frame '{message.header.frame_id}' for an image in "
+                f"'{job.image.header.frame_id}': expected the rectified image of the same (left) "
+                "camera; for another camera publish the stereo depth as points")
+        depth = read_disparity(message, job.settings.input.max_pixels)
+        stages.ended("decode")
+        size = (camera.height, camera.width)
+        # A matcher may work on smaller images, of the same view.
+        return depth if depth.shape == size else scatter_resize(depth, size)
+
+    def _rectifier_of(self, job: Job, width: int, height: int) -> Rectifier | None:
+        """The rectifier for this camera info, made anew only when that changes."""
+        if not job.settings.input.rectify:
+            if is_distorted(job.info) and not self._distortion_told:
+                self._distortion_told = True
+                self._warn(
+                    self._topics["camera_info"], "distortion", "camera_info describes a lens with "
+                    "distortion: expected a rectified image; where the image is raw set "
+                    "input.rectify")
+            return None
+        info, roi = job.info, job.info.roi
+        key = (width, height, info.width, info.height, info.distortion_model, tuple(info.d),
+               tuple(info.k), tuple(info.r), tuple(info.p), info.binning_x, info.binning_y,
+               roi.x_offset, roi.y_offset, roi.width, roi.height)
+        if self._rectifier is None or self._rectifier[0] != key:
+            self._rectifier = (key, Rectifier(info, width, height))
+        return self._rectifier[1]
+
+    @staticmethod
+    def _info_of(job: Job, camera: Camera, rectifier: Rectifier | None) -> CameraInfo:
+        header: Header = job.image.header
+        binned = max(job.info.binning_x, job.info.binning_y) > 1 or job.info.roi.width
+        if rectifier or (not binned and job.info.width != camera.width):
+            return camera_message(camera, header)
+        return camera_info_message(job.info, header)

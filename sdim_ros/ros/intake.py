@@ -1,0 +1,158 @@
+"""From messages to jobs: what arrives, what belongs together, and what need not be computed."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image
+
+from sdim_ros.core.config import SOURCES, Settings, sources_of
+from sdim_ros.core.types import BadInput
+from sdim_ros.ros.diagnostics import Health
+from sdim_ros.ros.frame_reader import Job
+from sdim_ros.ros.subscriptions import Subscriptions, describe_publishers
+from sdim_ros.ros.synchronizer import FrameSynchronizer
+
+
+class Intake:
+    """What an active node does with its inputs. All methods belong to the executor's thread.
+
+    Args:
+        node: whose executor calls back.
+        topics: resolved names by role, as ``subscriptions.topic_names`` gives them.
+        settings: in force at the start.
+        health: where messages and drops are counted.
+        submit: takes each complete job; must return at once.
+        is_wanted: whether somebody listens to a result.
+    """
+
+    def __init__(
+        self, node: Node, topics: dict[str, str], settings: Settings, health: Health,
+        submit: Callable[[Job], Any], is_wanted: Callable[[], bool],
+    ) -> None:
+        self._node, self._topics, self._settings = node, topics, settings
+        self._health, self._submit, self._is_wanted = health, submit, is_wanted
+        self._skipped: Counter[str] = Counter()
+        self._infos: dict[str, CameraInfo] = {}
+        self._waiting: tuple[Image, Mapping[str, Any]] | None = None  # for camera_info
+        self._last_submit_s = -float("inf")
+        self._sync = FrameSynchronizer(
+            settings.sync, self._on_frame, self._on_frame_error,
+            topics={role: topic for role, topic in topics.items()
+                    if role == "image" or role in SOURCES},
+            together=sources_of(settings.input.sources),
+            describe_publishers=lambda topic: describe_publishers(node, topic))
+        self._subscriptions: Subscriptions | None = None
+        self.listen()
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether inputs are subscribed."""
+        return self._subscriptions is not None
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What became of the images before the worker got them."""
+        return self._sync.counters + self._skipped
+
+    def listen(self) -> None:
+        """Subscribe to the inputs; nothing happens when that is done already."""
+        if self._subscriptions is None:
+            self._listening_since_s = time.monotonic()
+            self._sync.restart()
+            self._subscriptions = Subscriptions(
+                self._node, self._topics, self._settings.input, self._on_message,
+                self._health.drops.warn, self._health.drops.count)
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._subscriptions is not None:
+            self._subscriptions.close()
+        self._subscriptions = self._waiting = None
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Use other settings from the next message on."""
+        self._settings = settings
+        self._sync.reconfigure(settings.sync)
+
+    def reset(self) -> None:
+        """Time has jumped: what waits is of another time."""
+        self._sync.reset()
+
+    def check(self) -> None:
+        """Let images go on that wait too long, and say what is missing; now and then."""
+        if not self.is_listening:
+            return
+        self._sync.expire()
+        waited_s = time.monotonic() - self._listening_since_s
+        if "camera_info" not in self._infos and waited_s >= self._settings.sync.warn_after_s:
+            self._drop_waiting()
+            self._health.drops.warn(
+                self._topics["camera_info"], "no_camera_info", f"no message for {waited_s:.0f} s: "
+                "expected the intrinsics of the image; frames are dropped until it comes, check "
+                "that it is published and its name")
+        elif complaint := self.complaint():
+            self._health.drops.warn("sync", "no_pairs", complaint)
+
+    def complaint(self) -> str | None:
+        """Why nothing comes together, else None."""
+        return self._sync.complaint() if self.is_listening else None
+
+    def _on_message(self, role: str, message: Any) -> None:
+        topic = self._topics[role]
+        self._health.count_message(topic)
+        if isinstance(message, CameraInfo):
+            self._on_info(role, message)
+            return
+        try:
+            if role == "image":
+                self._sync.expire()
+                self._sync.add_image(message)
+            else:
+                self._sync.add_sparse(role, message)
+        except BadInput as problem:
+            self._health.drops.add(topic, problem.reason, str(problem))
+
+    def _on_info(self, role: str, message: CameraInfo) -> None:
+        self._infos[role] = message
+        if role == "camera_info" and self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            self._send(*waiting)
+
+    def _on_frame(self, image: Image, sparse: Mapping[str, Any]) -> None:
+        depth = sparse.get("sparse_depth")
+        if isinstance(depth, Image) and depth.encoding == "mono16":
+            self._node.get_logger().warning(
+                f"{self._topics['sparse_depth']}: encoding mono16 is read as 16UC1, millimetres; "
+                "have the driver say 16UC1", once=True)
+        if "camera_info" in self._infos:
+            self._send(image, sparse)
+        else:
+            # Topics are not ordered: the first camera_info may come just after its image.
+            self._drop_waiting()
+            self._waiting = (image, sparse)
+
+    def _send(self, image: Image, sparse: Mapping[str, Any]) -> None:
+        now_s, rate_hz = time.monotonic(), self._settings.output.max_rate_hz
+        if not self._is_wanted():
+            self._skipped["nobody listens"] += 1
+        elif rate_hz and now_s - self._last_submit_s < 1 / rate_hz:
+            self._skipped["over output.max_rate_hz"] += 1
+        else:
+            self._last_submit_s = now_s
+            self._submit(Job(
+                image, sparse, self._infos["camera_info"],
+                self._infos.get("sparse_camera_info"), self._settings, time.perf_counter()))
+
+    def _drop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting = None
+            self._health.drops.count("no_camera_info")
+
+    def _on_frame_error(self, problem: Exception) -> None:
+        self._health.drops.add(
+            self._topics["image"], "exception", f"{type(problem).__name__}: {problem}")

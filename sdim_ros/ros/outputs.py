@@ -1,0 +1,94 @@
+"""What the node publishes; a message is built only where somebody listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rclpy.publisher import Publisher
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from sdim_ros.core.config import Settings
+from sdim_ros.core.normals import surface_normals
+from sdim_ros.core.projection import depth_to_points, finite_points
+from sdim_ros.core.types import DenseDepth
+from sdim_ros.core.views import doubted_over_image, points_over_image
+from sdim_ros.ros.frame_reader import Reading
+from sdim_ros.ros.messages import (
+    cloud_message, colour_message, depth_message, normals_message)
+
+# In the order in which they are published: the intrinsics before what needs them.
+TOPICS: dict[str, type] = {
+    "depth/camera_info": CameraInfo,
+    "depth/completed": Image,
+    "depth/confidence": Image,
+    "depth/points": PointCloud2,
+    "depth/normals": Image,
+    "debug/overlay": Image,
+    "debug/doubted": Image,
+}
+
+
+class Outputs:
+    """The publishers of one node.
+
+    Args:
+        create: makes a publisher of a message type and topic.
+    """
+
+    def __init__(self, create: Callable[[type, str], Publisher]) -> None:
+        self._publishers = {topic: create(kind, topic) for topic, kind in TOPICS.items()}
+
+    def __iter__(self) -> Iterator[Publisher]:
+        return iter(self._publishers.values())
+
+    def any_listener(self) -> bool:
+        """Whether somebody listens to any of them."""
+        return any(publisher.get_subscription_count() for publisher in self)
+
+    def messages(self, reading: Reading, dense: DenseDepth, settings: Settings
+                 ) -> list[tuple[Publisher, Any]]:
+        """The messages of one result, under the header of its image."""
+        build = _Builder(reading, dense, settings)
+        return [(publisher, getattr(build, topic.replace("/", "_"))())
+                for topic, publisher in self._publishers.items()
+                if publisher.get_subscription_count() > 0]
+
+
+class _Builder:
+    """One method for each topic."""
+
+    def __init__(self, reading: Reading, dense: DenseDepth, settings: Settings) -> None:
+        self._frame, self._info, self._header = reading.frame, reading.info, reading.info.header
+        self._dense, self._settings = dense, settings
+        self._depth = dense.confident(settings.output.min_confidence)
+
+    def depth_camera_info(self) -> CameraInfo:
+        return self._info
+
+    def depth_completed(self) -> Image:
+        return depth_message(self._depth, self._header, self._settings.output.encoding)
+
+    def depth_confidence(self) -> Image:
+        return depth_message(self._dense.confidence, self._header, "32FC1")
+
+    def depth_points(self) -> PointCloud2:
+        how = self._settings.points
+        points = depth_to_points(
+            self._depth, self._frame.camera, how.stride_px, how.min_range_m, how.max_range_m)
+        colours = self._frame.image[::how.stride_px, ::how.stride_px]
+        if not how.organized:
+            points, colours = finite_points(points, colours)
+        return cloud_message(points, colours, self._header)
+
+    def depth_normals(self) -> Image:
+        return normals_message(surface_normals(self._depth, self._frame.camera), self._header)
+
+    def debug_overlay(self) -> Image:
+        picture = points_over_image(self._frame.image, self._frame.sparse)
+        return colour_message(picture, self._header)
+
+    def debug_doubted(self) -> Image:
+        picture = doubted_over_image(
+            self._frame.image, self._frame.sparse, *self._dense.doubted)
+        return colour_message(picture, self._header)

@@ -1,0 +1,89 @@
+"""One model for several nodes of a process, a frame of each in turn."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sdim_ros.core.config import ModelSettings, Settings
+from sdim_ros.core.types import DenseDepth, Frame, ModelUnavailable
+from sdim_ros.ros.pipeline import Completer
+
+# How often a thread that waits for its turn shows that it lives.
+BEAT_S = 0.2
+
+
+class SharedModel:
+    """Loads a completer when the first node asks, and frees it with the last one.
+
+    Args:
+        factory: settings -> completer; raises SdimError when it cannot.
+    """
+
+    def __init__(self, factory: Callable[[Settings], Completer]) -> None:
+        self._factory = factory
+        self._loaded: Callable[[], _Loaded | None] = lambda: None
+
+    def completer(self, settings: Settings) -> Completer:
+        """A completer for one node.
+
+        Raises:
+            ModelUnavailable: it cannot be loaded, or another node uses another model.
+        """
+        loaded = self._loaded()
+        if loaded is None:
+            loaded = _Loaded(self._factory(settings), settings.model)
+            self._loaded = weakref.ref(loaded)
+        if loaded.settings != settings.model:
+            raise ModelUnavailable(
+                f"{settings.model} where another camera of this process has {loaded.settings}: "
+                "expected equal model.* parameters, since the cameras share one model")
+        return _Share(loaded, settings)
+
+
+class _Loaded:
+    """A completer and the queue for it."""
+
+    def __init__(self, completer: Completer, settings: ModelSettings) -> None:
+        self.completer, self.settings = completer, settings
+        self._changed = threading.Condition()
+        self._queue: deque[object] = deque()
+
+    @contextmanager
+    def turn(self, beat: Callable[[], Any]) -> Iterator[None]:
+        """Wait until all who came before are done; a lock alone would let one thread starve."""
+        me = object()
+        with self._changed:
+            self._queue.append(me)
+        try:
+            with self._changed:
+                while not self._changed.wait_for(lambda: self._queue[0] is me, BEAT_S):
+                    beat()
+            yield
+        finally:
+            with self._changed:
+                self._queue.remove(me)
+                self._changed.notify_all()
+
+
+class _Share:
+    """The completer of one node."""
+
+    def __init__(self, loaded: _Loaded, settings: Settings) -> None:
+        self._loaded, self._settings = loaded, settings
+
+    @property
+    def description(self) -> str:
+        return f"{self._loaded.completer.description}, shared"
+
+    def reconfigure(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def complete(self, frame: Frame, *, beat: Callable[[], None] | None = None) -> DenseDepth:
+        with self._loaded.turn(beat or (lambda: None)):
+            self._loaded.completer.reconfigure(self._settings)
+            return self._loaded.completer.complete(frame, beat=beat)

@@ -1,0 +1,104 @@
+"""What the node listens to, by its settings, and what stands in the way of hearing it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from stereo_msgs.msg import DisparityImage
+
+from sdim_ros.core.config import SOURCES, InputSettings, sources_of
+
+QUEUE_DEPTH = 5
+# Names as users remap them; a transport adds its own to the end.
+BASES = {
+    "image": "image", "camera_info": "camera_info", "sparse_depth": "sparse_depth/image",
+    "sparse_camera_info": "sparse_depth/camera_info", "points": "points",
+    "disparity": "disparity"}
+
+
+def topic_names(node: Node, settings: InputSettings) -> dict[str, str]:
+    """The resolved topics to listen to, by role: image, camera infos and the wanted sources."""
+    wanted = sources_of(settings.sources) or SOURCES
+    suffixes = {"image": settings.image_transport, "sparse_depth": settings.depth_transport}
+    names = {}
+    for role, base in BASES.items():
+        if role not in SOURCES or role in wanted:
+            transport = suffixes.get(role, "raw")
+            names[role] = node.resolve_topic_name(base) + (
+                "" if transport == "raw" else f"/{transport}")
+    if "sparse_depth" not in wanted:
+        del names["sparse_camera_info"]
+    return names
+
+
+class Subscriptions:
+    """The subscriptions of an active node.
+
+    Args:
+        node: whose executor calls back.
+        topics: of ``topic_names``.
+        settings: the transports.
+        on_message: takes the role and the message, from the executor's thread.
+        warn: takes topic, reason and text.
+        count: takes a reason and how many messages were lost on the way for it.
+    """
+
+    def __init__(
+        self, node: Node, topics: dict[str, str], settings: InputSettings,
+        on_message: Callable[[str, Any], None], warn: Callable[[str, str, str], None],
+        count: Callable[[str, int], Any],
+    ) -> None:
+        self._node, self._on_message, self._warn, self._count = node, on_message, warn, count
+        image = Image if settings.image_transport == "raw" else CompressedImage
+        depth = Image if settings.depth_transport == "raw" else CompressedImage
+        types = {"image": image, "camera_info": CameraInfo, "sparse_depth": depth,
+                 "sparse_camera_info": CameraInfo, "points": PointCloud2,
+                 "disparity": DisparityImage}
+        self._all = [self._subscribe(types[role], role, topic) for role, topic in topics.items()]
+
+    def close(self) -> None:
+        """Stop listening."""
+        for subscription in self._all:
+            self._node.destroy_subscription(subscription)
+        self._all = []
+
+    def _subscribe(self, kind: type, role: str, topic: str) -> Any:
+        return self._node.create_subscription(
+            kind, topic, lambda message: self._on_message(role, message),
+            QoSProfile(depth=QUEUE_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=lambda event: self._warn(
+                    topic, "incompatible_qos", incompatible_text("publisher", event)),
+                message_lost=lambda event: self._count(
+                    "lost_in_transport", event.total_count_change)))
+
+
+def incompatible_text(other: str, event: Any) -> str:
+    """What an incompatible-QoS event says, for people.
+
+    Args:
+        other: the kind of the other end, ``publisher`` or ``subscriber``.
+    """
+    policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
+    return (f"a {other} there has another QoS policy {policy}, so that nothing passes: expected "
+            f"one that fits; set it there, or here by the parameter qos_overrides.<topic>."
+            f"{'subscription' if other == 'publisher' else 'publisher'}.{policy}")
+
+
+def describe_publishers(node: Node, topic: str) -> str:
+    """How many publishers a topic has and what they offer, for people."""
+    offered = Counter(
+        f"{info.qos_profile.reliability.name} {info.qos_profile.durability.name}".lower()
+        for info in node.get_publishers_info_by_topic(topic))
+    if not offered:
+        return "no publisher"
+    return " and ".join(f"{count} publisher{'s' if count > 1 else ''} ({qos})"
+                        for qos, count in offered.items()).replace("_", " ")

@@ -1,0 +1,77 @@
+"""The files in config/ name what the node has, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+
+from sdim_ros.core.config import Settings, with_values
+
+CONFIG = REPOSITORY / "config"
+RIGS = ("realsense", "lidar_camera", "stereo")
+# What is heard only where the parameters or the machine say so.
+OPTIONAL = {"/image/compressed", "/sparse_depth/image/compressedDepth", "/tf", "/tf_static",
+            "/clock", "/parameter_events"}
+
+
+def flat(tree, prefix=""):
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+@pytest.mark.parametrize("name", RIGS)
+def test_the_parameters_of_every_rig_are_known_and_in_range(name):
+    text = (CONFIG / f"{name}.yaml").read_text()
+    given = dict(flat(yaml.safe_load(text)["/**"]["ros__parameters"]))
+    assert given and with_values(Settings(), given) != Settings()
+    arguments = set(re.findall(r"(\w+):=/", text))
+    described = (REPOSITORY / "launch" / "completion.launch.py").read_text()
+    assert arguments and all(f'"{argument}":' in described for argument in arguments)
+
+
+def test_the_costmap_example_reads_the_cloud():
+    text = yaml.safe_load((CONFIG / "nav2_costmap.yaml").read_text())
+    layer = text["local_costmap"]["local_costmap"]["ros__parameters"]["voxel_layer"]
+    assert layer[layer["observation_sources"]]["topic"] == "/depth/points"
+
+
+def test_the_foxglove_layout_shows_topics_that_exist():
+    pytest.importorskip("rclpy")
+    from sdim_ros.ros.outputs import TOPICS
+
+    text = (CONFIG / "foxglove_layout.json").read_text()
+    panels = set(json.loads(text)["configById"])
+    shown = set(re.findall(r'"/((?:depth|debug)/\w+)"', text))
+    assert shown and shown <= set(TOPICS)
+    layout = json.dumps(json.loads(text)["layout"])
+    assert set(re.findall(r'"(\w+!\w+)"', layout)) == panels
+
+
+def test_the_sros2_policy_lists_exactly_the_interfaces_of_the_node(peer):
+    from ros_process import NodeProcess
+
+    profile = ElementTree.parse(CONFIG / "sros2_policy.xml").find(".//profile")
+
+    def listed(path):
+        names = {item.text for item in profile.findall(path)}
+        return {name.replace("~", "/completion_node") if name[0] == "~"
+                else "/" + name.lstrip("/") for name in names}
+
+    with NodeProcess():
+        peer.warm_up()
+        asked = ("completion_node", "/")
+        heard = {name for name, _ in peer.node.get_subscriber_names_and_types_by_node(*asked)}
+        told = {name for name, _ in peer.node.get_publisher_names_and_types_by_node(*asked)}
+        served = {name for name, _ in peer.node.get_service_names_and_types_by_node(*asked)}
+    subscribed = listed("topics[@subscribe='ALLOW']/topic")
+    assert heard <= subscribed and subscribed - heard <= OPTIONAL
+    assert told == listed("topics[@publish='ALLOW']/topic")
+    assert served == listed("services[@reply='ALLOW']/service")

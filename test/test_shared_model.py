@@ -1,0 +1,117 @@
+"""Several cameras share one model, a frame of each in turn."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+import ros_process
+from ros_process import FakeCompleter, NodeProcess, Peer
+
+from sdim_ros.core.config import Settings, with_values
+from sdim_ros.core.types import Frame, ModelUnavailable
+from sdim_ros.ros.shared_model import SharedModel
+
+FRAME = Frame(np.zeros((4, 5, 3), np.uint8), np.ones((4, 5), np.float32))
+
+
+class Slow(FakeCompleter):
+    """Takes 20 ms and notes who was served."""
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        self.served, self.inside = [], 0
+
+    def complete(self, frame, *, beat=None):
+        self.inside += 1
+        assert self.inside == 1, "two frames at once"
+        time.sleep(0.02)
+        self.served.append(self.settings.queries.budget)
+        self.inside -= 1
+        return super().complete(frame, beat=beat)
+
+
+def test_the_model_is_loaded_once_and_freed_with_its_last_user():
+    loads = []
+
+    def load(settings):
+        completer = FakeCompleter(settings)
+        loads.append(weakref.ref(completer))
+        return completer
+
+    shared = SharedModel(load)
+    first, second = shared.completer(Settings()), shared.completer(Settings())
+    assert len(loads) == 1 and "shared" in first.description
+    del first
+    gc.collect()
+    assert loads[0]() is not None
+    del second
+    gc.collect()
+    assert loads[0]() is None
+    shared.completer(Settings())
+    assert len(loads) == 2
+
+
+def test_cameras_take_turns_and_each_has_its_own_settings():
+    models = []
+    shared = SharedModel(lambda settings: models.append(Slow(settings)) or models[0])
+    cameras = [shared.completer(with_values(Settings(), {"queries.budget": i})) for i in range(3)]
+    beats = [0, 0, 0]
+
+    def drive(i, frames):
+        def beat():
+            beats[i] += 1
+        for _ in range(frames):
+            cameras[i].complete(FRAME, beat=beat)
+
+    threads = [threading.Thread(target=drive, args=(i, 10)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    served = models[0].served
+    assert sorted(served) == sorted([0, 1, 2] * 10)
+    # After the start nobody is served twice while another waits.
+    middle = served[3:-6]
+    assert all(len(set(middle[i:i + 3])) == 3 for i in range(len(middle) - 2)), served
+    assert all(beats)
+
+
+def test_a_camera_that_wants_another_model_is_refused():
+    shared = SharedModel(FakeCompleter)
+    first = shared.completer(Settings())
+    with pytest.raises(ModelUnavailable, match="share one model"):
+        shared.completer(with_values(Settings(), {"model.device": "cpu"}))
+    assert first.complete(FRAME).stats.points == 20
+
+
+def test_an_error_of_one_frame_does_not_block_the_others():
+    shared = SharedModel(FakeCompleter)
+    first, second = shared.completer(Settings()), shared.completer(Settings())
+    bad = Frame(np.full((4, 5, 3), ros_process.FAIL, np.uint8), FRAME.sparse)
+    with pytest.raises(Exception, match="told to fail"):
+        first.complete(bad)
+    assert second.complete(FRAME).stats.points == 20
+
+
+def test_one_process_serves_two_cameras():
+    command = ["-c", "import sys; sys.path[:0] = ['test']; from ros_process import FakeCompleter; "
+               "from sdim_ros.ros.process import cameras_main; "
+               "sys.exit(cameras_main(completer_factory=FakeCompleter))",
+               "--cameras", "front", "rear"]
+    with NodeProcess(command=command) as node:
+        for name in ("front", "rear"):
+            with Peer(target=f"/{name}/completion_node", namespace=name) as peer:
+                peer.warm_up()
+                assert peer.state() == "active"
+                assert peer.result_of(peer.send_good()) is not None, node.log()
+        code, _ = node.stop()
+        assert code == 0, node.log()
+        assert node.log().count("loaded fake completer, shared") == 2
