@@ -1,5 +1,6 @@
 # make demo   play a real scene to the node and judge what comes back (results in demo_out/)
 # make test   run the tests
+# make soak   ten minutes of the node under load: its memory, and what becomes of every frame
 # make setup  only make the environment, .venv; demo and test do it when it is missing
 # make clean  remove results and build files; .venv stays
 
@@ -25,7 +26,7 @@ CPU_TORCH  = $(shell ! command -v nvidia-smi >/dev/null \
 
 CHECK_PYTHON := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help setup demo test clean
+.PHONY: help setup demo test soak clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -56,6 +57,9 @@ demo: $(READY)
 
 test: $(READY)
 	@$(VENV)/bin/python -m pytest -q -ra test
+
+soak: $(READY)
+	@$(VENV)/bin/python test/soak.py
 
 clean:
 	rm -rf demo_out build install log dist *.egg-info .pytest_cache

@@ -34,12 +34,12 @@ from sdim_ros.core.config import Settings
 from sdim_ros.core.fill import nearest
 from sdim_ros.core.projection import clean_depth
 from sdim_ros.core.types import (
-    Answers, BadInput, DenseDepth, Frame, ModelFailed, ModelUnavailable, Stats)
+    Answers, BadInput, DenseDepth, Frame, ModelFailed, ModelLost, ModelUnavailable, Stats)
 from sdim_ros.ros.messages import stamp_ns
 
 WIDTH, HEIGHT = 32, 24
 # The top left pixel tells the fake to misbehave.
-RAISE, DIE, FAIL = (255, 0, 255), (255, 0, 254), (255, 0, 253)
+RAISE, DIE, FAIL, LOSE = ((255, 0, 255 - i) for i in range(4))
 
 
 class FakeCompleter:
@@ -71,6 +71,8 @@ class FakeCompleter:
             raise RuntimeError("the fake was told to raise")
         if signal_pixel == FAIL:
             raise ModelFailed("the fake was told to fail")
+        if signal_pixel == LOSE:
+            raise ModelLost("the fake was told to lose its GPU")
         if signal_pixel == DIE:
             raise SystemExit("the fake was told to die")
         limits = self.settings.input

@@ -12,7 +12,7 @@ from models import CONFIG, frame, random_model
 from sdim_ros.core import fill
 from sdim_ros.core.completer import Completer, with_random_weights
 from sdim_ros.core.config import Settings, with_values
-from sdim_ros.core.types import BadInput, Frame, ModelFailed
+from sdim_ros.core.types import BadInput, Frame, ModelFailed, ModelLost
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +194,22 @@ def test_an_untrained_fusion_guesses_the_mean_of_its_fills() -> None:
     expected = np.sqrt(fill.nearest(given.sparse) * fill.edge_aware(given.sparse, given.image))
     np.testing.assert_allclose(Completer(Settings(), model).guess(given), expected, rtol=1e-5)
     assert Completer(Settings(), random_model()).guess(given) is None
+
+
+@pytest.mark.parametrize(("words", "kind", "remedy"), [
+    ("CUDA out of memory. Tried to allocate 2 GiB", ModelFailed, "queries.tile"),
+    ("CUDA error: device-side assert triggered", ModelLost, "device-side assert"),
+    ("CUDA error: an illegal memory access was encountered", ModelLost, "illegal"),
+])
+def test_a_gpu_without_memory_is_told_from_one_that_is_lost(
+        monkeypatch: pytest.MonkeyPatch, words: str, kind: type, remedy: str) -> None:
+    """Simulated by the words of PyTorch's errors, which are all that tells them apart."""
+    completer = Completer(Settings(), random_model())
+
+    def failing(*_: object) -> None:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(completer.model, "encode", failing)
+    with pytest.raises(ModelFailed, match=remedy) as caught:
+        completer.complete(scene())
+    assert type(caught.value) is kind

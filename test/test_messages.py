@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import builtins
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from std_msgs.msg import Header
 from sdim_ros.core import sensor_data
 from sdim_ros.core.calibration import read_camera
 from sdim_ros.core.types import BadInput, Camera
-from sdim_ros.ros import compat, messages
+from sdim_ros.ros import messages
 
 LIMIT = 1_000_000
 RGB = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 7
@@ -39,13 +38,13 @@ def make_image(pixels: np.ndarray, encoding: str, *, padding: int = 0, big: bool
 ])
 @pytest.mark.parametrize("padding", [0, 5])
 def test_colour_encodings_give_the_same_rgb_values(encoding, pixels, padding):
-    read = messages.read_colour(make_image(pixels, encoding, padding=padding), LIMIT)
+    read = sensor_data.read_colour(make_image(pixels, encoding, padding=padding), LIMIT)
     assert np.array_equal(read, RGB)
     assert read.dtype == np.uint8
 
 
 def test_grey_image_has_three_equal_channels():
-    read = messages.read_colour(make_image(RGB[:, :, 0], "mono8"), LIMIT)
+    read = sensor_data.read_colour(make_image(RGB[:, :, 0], "mono8"), LIMIT)
     assert np.array_equal(read, np.dstack([RGB[:, :, 0]] * 3))
 
 
@@ -73,7 +72,7 @@ def test_unknown_colour_encoding_is_refused_with_the_accepted_list(encoding):
     message = make_image(RGB, "rgb8")
     message.encoding = encoding
     with pytest.raises(BadInput, match=f"'{encoding}'.*rgb8, bgr8.*mono8") as caught:
-        messages.read_colour(message, LIMIT)
+        sensor_data.read_colour(message, LIMIT)
     assert caught.value.reason == "encoding"
 
 
@@ -85,26 +84,48 @@ def test_unknown_depth_encoding_is_refused_and_never_scaled(encoding):
         sensor_data.read_depth(message, LIMIT)
 
 
-def test_bayer_without_cv_bridge_is_refused_with_a_sentence_that_names_it(monkeypatch):
-    real_import = builtins.__import__
+# Where a mosaic has each channel: of the pixels (0,0), (0,1), (1,0), (1,1).
+MOSAICS = {"bayer_rggb8": (0, 1, 1, 2), "bayer_bggr8": (2, 1, 1, 0),
+           "bayer_gbrg8": (1, 2, 0, 1), "bayer_grbg8": (1, 0, 2, 1)}
 
-    def without_cv_bridge(name, *args, **kwargs):
-        if name == "cv_bridge":
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
 
-    monkeypatch.setattr(builtins, "__import__", without_cv_bridge)
-    compat.cv_bridge.cache_clear()
-    with pytest.raises(BadInput, match="needs cv_bridge"):
-        messages.read_colour(make_image(RGB[:, :, 0], "bayer_rggb8"), LIMIT)
-    compat.cv_bridge.cache_clear()
+@pytest.mark.parametrize("encoding", MOSAICS)
+def test_bayer_images_come_out_in_their_colour(encoding):
+    mosaic = np.empty((6, 8), np.uint8)
+    for at, channel in enumerate(MOSAICS[encoding]):
+        mosaic[at // 2::2, at % 2::2] = (200, 120, 40)[channel]
+    image = sensor_data.read_colour(make_image(mosaic, encoding, padding=3), LIMIT)
+    assert (image == (200, 120, 40)).all()
+
+
+@pytest.mark.parametrize("encoding", ["uyvy", "yuv422", "yuyv", "yuv422_yuy2", "nv21", "nv12"])
+def test_yuv_images_come_out_in_their_colour(encoding):
+    """Orange: Y 145, U 70, V 175 are about R 225, G 135, B 33 by BT.601."""
+    y, u, v = 145, 70, 175
+    if encoding.startswith("nv"):
+        chroma = (v, u) if encoding == "nv21" else (u, v)
+        rows = np.concatenate([np.full((4, 6), y), np.tile(chroma, (2, 3))]).astype(np.uint8)
+        message = make_image(rows, encoding, padding=2)
+        message.height = 4
+    else:
+        pair = (u, y, v, y) if encoding in ("uyvy", "yuv422") else (y, u, y, v)
+        message = make_image(
+            np.tile(pair, (4, 3)).astype(np.uint8).reshape(4, 6, 2), encoding, padding=2)
+    image = sensor_data.read_colour(message, LIMIT)
+    assert image.shape == (4, 6, 3)
+    assert np.abs(image.astype(int) - (225, 135, 33)).max() <= 3
+
+
+def test_mosaics_and_yuv_of_odd_size_are_refused():
+    with pytest.raises(BadInput, match="3x2: expected even"):
+        sensor_data.read_colour(make_image(RGB[:, :, 0], "bayer_rggb8"), LIMIT)
 
 
 def test_truncated_data_is_refused_for_every_kind():
     colour, depth = make_image(RGB, "rgb8"), make_image(RGB[:, :, 0].astype("f4"), "32FC1")
     cloud = make_cloud(np.ones((2, 3)))
     for message, read in (
-        (colour, lambda m: messages.read_colour(m, LIMIT)),
+        (colour, lambda m: sensor_data.read_colour(m, LIMIT)),
         (depth, lambda m: sensor_data.read_depth(m, LIMIT)),
         (cloud, sensor_data.read_points),
     ):
@@ -118,14 +139,14 @@ def test_step_smaller_than_a_row_is_refused():
     message = make_image(RGB, "rgb8")
     message.step = 8
     with pytest.raises(BadInput, match="rows of 8: expected .* rows of 9"):
-        messages.read_colour(message, LIMIT)
+        sensor_data.read_colour(message, LIMIT)
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 2), (3, 0), (4_000_000_000, 4_000_000_000)])
 def test_empty_and_huge_images_are_refused_before_anything_is_allocated(width, height):
     message = make_image(RGB, "rgb8")
     message.width, message.height = width, height
-    for read in (messages.read_colour, sensor_data.read_depth):
+    for read in (sensor_data.read_colour, sensor_data.read_depth):
         with pytest.raises(BadInput, match=f"{width}x{height}.*max_pixels") as caught:
             read(message, LIMIT)
         assert caught.value.reason == "image_size"
@@ -186,7 +207,7 @@ def test_a_camera_survives_the_way_there_and_back():
 def test_colour_messages_survive_the_way_there_and_back(image):
     message = messages.colour_message(image, Header(frame_id="camera"))
     assert isinstance(message.data, array.array) and message.header.frame_id == "camera"
-    assert np.array_equal(messages.read_colour(message, LIMIT), image)
+    assert np.array_equal(sensor_data.read_colour(message, LIMIT), image)
 
 
 def test_depth_messages_survive_the_way_there_and_back():
@@ -213,3 +234,14 @@ def test_cloud_messages_hold_the_points_and_the_colours_that_rviz_reads():
     plain = messages.cloud_message(points, None, Header())
     assert plain.point_step == 12 and np.array_equal(sensor_data.read_points(plain), points)
     assert len(messages.cloud_message(points[:0], None, Header()).data) == 0
+
+
+def test_clouds_are_read_alike_by_the_package_of_ros():
+    point_cloud2 = pytest.importorskip(
+        "sensor_msgs_py.point_cloud2", reason="sensor_msgs_py is not installed")
+    points = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    cloud = messages.cloud_message(points, np.full((50, 3), 7, np.uint8), Header())
+    theirs = point_cloud2.read_points_numpy(cloud, ["x", "y", "z"])
+    assert np.array_equal(theirs, points)
+    made = point_cloud2.create_cloud_xyz32(Header(), points)
+    assert np.array_equal(sensor_data.read_points(made), points)

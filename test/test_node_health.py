@@ -100,6 +100,29 @@ def test_dead_worker_is_restarted_and_too_many_deaths_end_the_node_with_3(peer):
         assert "worker.max_restarts_per_minute" in node.log()
 
 
+def test_a_lost_gpu_ends_the_node_with_3_so_that_launch_starts_a_new_one(peer):
+    with NodeProcess(parameters=FAST_REPORTS) as node:
+        peer.warm_up()
+        peer.send(ros_process.colour_image(first=ros_process.LOSE), sparse_image())
+        assert node.process.wait(10) == 3
+        assert "lose its GPU; giving up" in node.log()
+
+
+def test_stamps_of_the_future_are_doubted_and_still_used(peer):
+    with NodeProcess(parameters=FAST_REPORTS) as node:
+        peer.warm_up()
+        later_ns = peer.node.get_clock().now().nanoseconds + 3600 * 10**9
+        sent = peer.send(ros_process.colour_image(), sparse_image(), time_ns=later_ns)
+        assert peer.result_of(sent) is not None
+        assert re.search("/image: stamp of 3[56]\\d\\d s in the future", node.log()), node.log()
+
+
+def test_a_second_node_of_the_same_name_is_reported(peer):
+    with NodeProcess() as node, NodeProcess():
+        assert peer.spin_until(
+            lambda: "/completion_node: another node has this name" in node.log(), 20), node.log()
+
+
 def test_hung_worker_is_replaced(peer):
     parameters = {**FAST_REPORTS, "worker.watchdog_s": 0.3}
     with NodeProcess(parameters=parameters, FAKE_DELAY_S="1.5") as node:

@@ -18,7 +18,7 @@ from sdim_ros.core.config import Settings
 from sdim_ros.core.model import Prefix, SdimModel, random_twin
 from sdim_ros.core.point_token import guess_everywhere
 from sdim_ros.core.projection import clean_depth
-from sdim_ros.core.types import Answers, BadInput, DenseDepth, Frame, ModelFailed, Stats
+from sdim_ros.core.types import Answers, BadInput, DenseDepth, Frame, ModelFailed, ModelLost, Stats
 
 # What the model sees instead of the image when it is judged without it.
 GREY = 127
@@ -178,7 +178,7 @@ class Completer:
 
     def _encode(self, view: _View, sparse: np.ndarray, watch: _Stopwatch) -> Prefix:
         """All that the pixels of a frame share."""
-        with watch.stage("encode"), self._memory_named():
+        with watch.stage("encode"), self._accelerator_named():
             return self.model.encode(self.model.prepare([view.seen], [sparse], [view.guide]))
 
     def _guess(self, mixing: torch.Tensor | None, maps: Mapping[str, np.ndarray]
@@ -198,7 +198,7 @@ class Completer:
         number = self.model.config.number
         unit = float(prefix.unit[0])
         depth, spread = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
-        with watch.stage("query_passes"), self._memory_named():
+        with watch.stage("query_passes"), self._accelerator_named():
             asked = queries.describe(self.model.config, sparse, rows, cols, hints, unit)
             asked, tile = asked.to(self.model.device), self.settings.queries.tile
             for at, suffix in engine.suffixes(self.model, prefix, asked, tile):
@@ -214,17 +214,21 @@ class Completer:
         return Answers(rows, cols, depth, spread)
 
     @contextmanager
-    def _memory_named(self) -> Iterator[None]:
-        """Running out of memory says what to lower."""
+    def _accelerator_named(self) -> Iterator[None]:
+        """Running out of memory says what to lower; a GPU that is lost is told from a bad frame."""
         try:
             yield
         except RuntimeError as problem:
             # On a GPU an OutOfMemoryError; on a CPU only the words of the allocator tell.
-            if "memory" not in str(problem):
-                raise
-            raise ModelFailed(
-                f"out of memory for queries in tiles of {self.settings.queries.tile}: lower "
-                "queries.tile or queries.budget") from problem
+            if "memory" in str(problem) and "illegal" not in str(problem):
+                raise ModelFailed(
+                    f"out of memory for queries in tiles of {self.settings.queries.tile}: lower "
+                    "queries.tile or queries.budget") from problem
+            # After any other of its errors a CUDA context answers with the same one for ever.
+            if "CUDA error" in str(problem):
+                raise ModelLost(
+                    f"the GPU failed ({problem}): this process cannot use it any more") from problem
+            raise
 
     def _folds(self, frame: Frame, sparse: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         settings = self.settings.fill

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 
 from sdim_ros.core.projection import disparity_to_depth
@@ -18,6 +19,15 @@ COLOUR_ENCODINGS = {
     "rgb8": (3, [0, 1, 2]), "bgr8": (3, [2, 1, 0]), "8UC3": (3, [2, 1, 0]),
     "rgba8": (4, [0, 1, 2]), "bgra8": (4, [2, 1, 0]), "8UC4": (4, [2, 1, 0]),
     "mono8": (1, [0, 0, 0]), "8UC1": (1, [0, 0, 0]),
+}
+# What OpenCV makes RGB of: its code, channels and rows of the data for one row of the image.
+# OpenCV names a Bayer pattern by the second row's second pixel, ROS by the first row's first.
+CONVERTED_ENCODINGS = {
+    "bayer_rggb8": (cv2.COLOR_BayerBG2RGB, 1, 1), "bayer_bggr8": (cv2.COLOR_BayerRG2RGB, 1, 1),
+    "bayer_gbrg8": (cv2.COLOR_BayerGR2RGB, 1, 1), "bayer_grbg8": (cv2.COLOR_BayerGB2RGB, 1, 1),
+    "uyvy": (cv2.COLOR_YUV2RGB_UYVY, 2, 1), "yuv422": (cv2.COLOR_YUV2RGB_UYVY, 2, 1),
+    "yuyv": (cv2.COLOR_YUV2RGB_YUYV, 2, 1), "yuv422_yuy2": (cv2.COLOR_YUV2RGB_YUYV, 2, 1),
+    "nv21": (cv2.COLOR_YUV2RGB_NV21, 1, 1.5), "nv12": (cv2.COLOR_YUV2RGB_NV12, 1, 1.5),
 }
 MM_PER_M = 1000.0
 # Encoding -> number type and units per metre (REP 118); some drivers say mono16 for 16UC1.
@@ -37,9 +47,18 @@ def read_colour(message: Any, max_pixels: int) -> np.ndarray:
         channels, order = COLOUR_ENCODINGS[message.encoding]
         pixels = _pixels(message, np.dtype(np.uint8), channels)
         return pixels if order == [0, 1, 2] and channels == 3 else pixels[:, :, order]
+    if message.encoding in CONVERTED_ENCODINGS:
+        code, channels, rows = CONVERTED_ENCODINGS[message.encoding]
+        if message.height % 2 or message.width % 2:
+            raise BadInput(
+                "encoding", f"{message.encoding} image of {message.width}x{message.height}: "
+                "expected even numbers, its colours belong to pairs of pixels")
+        pixels = _pixels(message, np.dtype(np.uint8), channels, int(message.height * rows))
+        return cv2.cvtColor(pixels, code)
     raise BadInput(
         "encoding", f"image encoding '{message.encoding}': expected one of "
-        f"{', '.join(COLOUR_ENCODINGS)}; convert it with image_proc, or set the camera driver")
+        f"{', '.join((*COLOUR_ENCODINGS, *CONVERTED_ENCODINGS))}; convert it with image_proc, or "
+        "set the camera driver")
 
 
 def read_depth(message: Any, max_pixels: int) -> np.ndarray:
@@ -106,7 +125,7 @@ def read_points(message: Any) -> np.ndarray:
     types = {name: np.dtype(order + POINT_TYPES[fields[name].datatype]) for name in "xyz"}
     used = max(fields[name].offset + types[name].itemsize for name in "xyz")
     _check_rows(message, "point cloud", message.row_step,
-                max(used, message.point_step) * message.width)
+                max(used, message.point_step) * message.width, message.height)
     if message.width * message.height == 0:
         return np.empty((0, 3))
     columns = [
@@ -129,27 +148,33 @@ def check_size(message: Any, max_pixels: int) -> None:
             f"none and at most input.max_pixels = {max_pixels}; resize it or raise the limit")
 
 
-def _check_rows(message: Any, kind: str, step: int, row_bytes: int) -> None:
+def _check_rows(message: Any, kind: str, step: int, row_bytes: int, rows: int) -> None:
     """Refuse data that is shorter than its own description, before it is read.
 
     Args:
         step: bytes from one row to the next, as the message says.
         row_bytes: bytes of one row without padding, which the last row may lack.
+        rows: of the data.
     """
-    needed = max(0, message.height - 1) * step + row_bytes
+    needed = max(0, rows - 1) * step + row_bytes
     if step < row_bytes or len(message.data) < needed:
         raise BadInput(
-            "truncated", f"{kind} with {len(message.data)} bytes in {message.height} rows of "
+            "truncated", f"{kind} with {len(message.data)} bytes in {rows} rows of "
             f"{step}: expected at least {needed} bytes in rows of {row_bytes} or more; "
             "the publisher cuts its data or describes it wrongly")
 
 
-def _pixels(message: Any, dtype: np.dtype, channels: int) -> np.ndarray:
-    """(H, W, C) in native byte order, rows taken ``step`` bytes apart."""
+def _pixels(message: Any, dtype: np.dtype, channels: int, rows: int | None = None) -> np.ndarray:
+    """(rows, W, C) in native byte order, rows taken ``step`` bytes apart.
+
+    Args:
+        rows: of the data; None = as many as the image has.
+    """
     size = dtype.itemsize * channels
-    _check_rows(message, f"{message.encoding} image", message.step, message.width * size)
+    rows = message.height if rows is None else rows
+    _check_rows(message, f"{message.encoding} image", message.step, message.width * size, rows)
     stored = dtype.newbyteorder(">" if message.is_bigendian else "<")
     pixels = np.ndarray(
-        (message.height, message.width, channels), stored, buffer=message.data,
+        (rows, message.width, channels), stored, buffer=message.data,
         strides=(message.step, size, dtype.itemsize))
     return np.ascontiguousarray(pixels, dtype)

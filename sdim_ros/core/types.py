@@ -36,6 +36,10 @@ class ModelFailed(SdimError):
     """The model ran but what it gave cannot be used (not finite, out of memory)."""
 
 
+class ModelLost(ModelFailed):
+    """The accelerator is gone: no frame can work any more in this process."""
+
+
 @dataclass(frozen=True, slots=True)
 class Camera:
     """Pinhole intrinsics of a rectified image, in pixels.

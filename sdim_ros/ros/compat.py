@@ -1,12 +1,11 @@
 """ROS packages that exist on a robot but not on PyPI: the real one, or a minimal equivalent.
 
-``message_filters`` is used where it can be imported. ``cv_bridge`` is loaded when first needed:
-its compiled part breaks under NumPy 2 on some distributions.
+``message_filters`` and ``tf2_ros`` are used where they can be imported. There is no equivalent of
+``tf2_ros``: without it, poses come from parameters.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -76,16 +75,6 @@ if HAS_MESSAGE_FILTERS:
     Filter, Synchronizer = SimpleFilter, ApproximateTimeSynchronizer
 else:
     Filter, Synchronizer = MinimalFilter, MinimalSynchronizer
-
-
-@functools.cache
-def cv_bridge() -> Any | None:
-    """A ``cv_bridge.CvBridge``, or None where it cannot be imported."""
-    try:
-        from cv_bridge import CvBridge
-    except Exception:  # a build for another NumPy fails with more than ImportError
-        return None
-    return CvBridge()
 
 
 def tf_buffer(node: Any) -> Any | None:

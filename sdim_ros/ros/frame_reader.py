@@ -17,9 +17,9 @@ from sdim_ros.core.compressed import read_compressed_colour, read_compressed_dep
 from sdim_ros.core.config import Settings
 from sdim_ros.core.projection import (
     lidar_to_sparse, nearest_of, pose_matrix, reproject_depth, scatter_resize)
-from sdim_ros.core.sensor_data import read_depth, read_disparity, read_points
+from sdim_ros.core.sensor_data import read_colour, read_depth, read_disparity, read_points
 from sdim_ros.core.types import BadInput, Camera, Frame
-from sdim_ros.ros.messages import camera_info_message, camera_message, read_colour, stamp_ns
+from sdim_ros.ros.messages import camera_info_message, camera_message, stamp_ns
 from sdim_ros.ros.transforms import Transforms
 
 LEAST_INSIDE = 0.01  # share of a cloud's points; fewer in the image look like a wrong pose

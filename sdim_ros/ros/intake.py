@@ -14,8 +14,11 @@ from sdim_ros.core.config import SOURCES, Settings, sources_of
 from sdim_ros.core.types import BadInput
 from sdim_ros.ros.diagnostics import Health
 from sdim_ros.ros.frame_reader import Job
+from sdim_ros.ros.messages import stamp_ns
 from sdim_ros.ros.subscriptions import Subscriptions, describe_publishers
 from sdim_ros.ros.synchronizer import FrameSynchronizer
+
+FUTURE_S = 10.0  # clocks of two machines differ by less
 
 
 class Intake:
@@ -109,13 +112,22 @@ class Intake:
             self._on_info(role, message)
             return
         try:
+            self._doubt_future(topic, message)
+            self._sync.expire()
             if role == "image":
-                self._sync.expire()
                 self._sync.add_image(message)
             else:
                 self._sync.add_sparse(role, message)
         except BadInput as problem:
             self._health.drops.add(topic, problem.reason, str(problem))
+
+    def _doubt_future(self, topic: str, message: Any) -> None:
+        now_ns = self._node.get_clock().now().nanoseconds  # 0 before the first /clock
+        ahead_s = (stamp_ns(message.header) - now_ns) / 1e9
+        if now_ns and ahead_s > FUTURE_S:
+            self._health.drops.warn(
+                topic, "future", f"stamp of {ahead_s:.0f} s in the future: expected the present; "
+                "are the clocks of the machines in step, does use_sim_time fit?")
 
     def _on_info(self, role: str, message: CameraInfo) -> None:
         self._infos[role] = message

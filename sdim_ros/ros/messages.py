@@ -1,4 +1,4 @@
-"""NumPy arrays as sensor messages, and the images that only cv_bridge can read."""
+"""NumPy arrays as sensor messages."""
 
 from __future__ import annotations
 
@@ -9,29 +9,13 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from sdim_ros.core import sensor_data
-from sdim_ros.core.sensor_data import COLOUR_ENCODINGS, MM_PER_M
-from sdim_ros.core.types import BadInput, Camera
-from sdim_ros.ros import compat
-
-CV_BRIDGE_PREFIXES = ("bayer_", "yuv", "uyvy", "yuyv", "nv2")
+from sdim_ros.core.sensor_data import MM_PER_M
+from sdim_ros.core.types import Camera
 
 
 def stamp_ns(header: Header) -> int:
     """The stamp of a header in nanoseconds."""
     return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
-
-
-def read_colour(message: Image, max_pixels: int) -> np.ndarray:
-    """``sensor_data.read_colour``, by cv_bridge where the encoding needs a conversion.
-
-    Raises:
-        BadInput: ``image_size``, ``encoding`` or ``truncated``.
-    """
-    if message.encoding.lower().startswith(CV_BRIDGE_PREFIXES):
-        sensor_data.check_size(message, max_pixels)
-        return _through_cv_bridge(message)
-    return sensor_data.read_colour(message, max_pixels)
 
 
 def colour_message(image: np.ndarray, header: Header) -> Image:
@@ -123,18 +107,3 @@ def _payload(pixels: np.ndarray) -> array.array:
     payload = array.array("B")
     payload.frombytes(memoryview(pixels).cast("B") if pixels.size else b"")
     return payload
-
-
-def _through_cv_bridge(message: Image) -> np.ndarray:
-    bridge = compat.cv_bridge()
-    if bridge is None:
-        raise BadInput(
-            "encoding", f"image encoding '{message.encoding}' needs cv_bridge, which cannot be "
-            f"imported here: expected one of {', '.join(COLOUR_ENCODINGS)}; install cv_bridge or "
-            "convert the image with image_proc")
-    try:
-        return np.ascontiguousarray(bridge.imgmsg_to_cv2(message, desired_encoding="rgb8"))
-    except Exception as problem:  # cv_bridge raises errors of its own, of OpenCV and of NumPy
-        raise BadInput(
-            "encoding", f"image encoding '{message.encoding}': cv_bridge cannot convert it to "
-            f"rgb8 ({problem}); expected one of {', '.join(COLOUR_ENCODINGS)}") from problem

@@ -23,7 +23,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_srvs.srv import SetBool
 
 from sdim_ros.core.config import Settings
-from sdim_ros.core.types import SdimError
+from sdim_ros.core.types import ModelLost, SdimError
 from sdim_ros.core.worker import Worker
 from sdim_ros.ros import compat, diagnostics
 from sdim_ros.ros.frame_reader import BadMessage, FrameReader, Job
@@ -40,7 +40,7 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 
 
 class WorkerExhausted(SdimError):
-    """The worker thread died or hung too often; only a new process can help."""
+    """The worker thread died or hung too often, or lost its GPU; only a new process can help."""
 
 
 def load_completer(settings: Settings) -> Completer:
@@ -84,6 +84,7 @@ class CompletionNode(LifecycleNode):
         self._intake: Intake | None = None
         self._worker: Worker[Job] | None = None
         self._worker_trouble: str | None = None
+        self._lost: str | None = None  # why the model can never work again
         self._enabled = True
         self._node_parameters = NodeParameters(
             self, lambda: self._completer is not None, self._reconfigure)
@@ -249,6 +250,8 @@ class CompletionNode(LifecycleNode):
             self._drops.add(
                 self._image_topic, "hung", f"frame lost: {problem}; raise worker.watchdog_s, or "
                 "lower queries.tile or queries.budget")
+        elif isinstance(problem, ModelLost):
+            self._lost = str(problem)
         elif isinstance(problem, SdimError):
             self._drops.add(self._image_topic, "model_failed", f"frame lost: {problem}")
         else:
@@ -262,6 +265,8 @@ class CompletionNode(LifecycleNode):
     def _check(self) -> None:
         if self._worker is None:
             return
+        if self._lost is not None:
+            raise WorkerExhausted(f"{self._lost}; giving up")
         state = self._worker.check()
         if state == "exhausted":
             limit = self.settings.worker.max_restarts_per_minute
@@ -274,6 +279,11 @@ class CompletionNode(LifecycleNode):
         self._intake.check()
 
     def _report(self) -> None:
+        me = (self.get_name(), self.get_namespace())
+        if self.get_node_names_and_namespaces().count(me) > 1:
+            self._drops.warn(
+                self.get_fully_qualified_name(), "duplicate_name", "another node has this name: "
+                "expected one; parameters and services reach either, give one a namespace")
         tasks = [self._health.inputs_task()]
         if self._intake is not None:
             tasks.append(diagnostics.sync_task(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import resource
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from sdim_ros.core import engine, fill, queries
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.model import SdimModel
 from sdim_ros.core.point_token import PixelQueries
-from sdim_ros.core.types import BadSetting, Frame
+from sdim_ros.core.types import BadSetting, Frame, SdimError
 from sdim_ros.tools import datasets, report
 from sdim_ros.tools.complete import (
     add_model_arguments,
@@ -35,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="where report.json goes")
     parser.add_argument("--queries", type=int, default=1500, help="pixels asked by the engine")
     parser.add_argument("--naive", type=int, default=24, help="pixels asked one by one")
+    parser.add_argument("--node", action="store_true",
+                        help="time the stages of the ROS node instead, on an image and a cloud")
     parser.add_argument("--rounds", type=int, default=3, help="repetitions; medians are reported")
     add_model_arguments(parser)
 
@@ -49,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
         raise BadSetting(
             f"--naive {args.naive} --queries {args.queries} --rounds {args.rounds}: expected "
             f"1 <= naive <= queries <= {missing}, and at least one round")
+    if args.node:
+        return _time_node(args, Frame(sample.image[cut], sample.truth[cut], sample.camera))
     completer = load_completer(settings_from(args))
     if completer.model.config.addressing != "point":
         raise BadSetting("this checkpoint names pixels by text; the benchmark times point tokens")
@@ -59,6 +64,28 @@ def run(args: argparse.Namespace) -> int:
         completer.description)
     report.write_json(Path(folder) / "report.json", {**header, "bench": figures})
     Console().print(_table(figures, completer.description))
+    return 0
+
+
+def _time_node(args: argparse.Namespace, frame: Frame) -> int:
+    """The node's own stages, in its own process."""
+    try:
+        from sdim_ros.tools import live_bench
+    except ImportError as problem:
+        raise SdimError(f"--node needs ROS 2, and rclpy cannot be imported ({problem}): source "
+                        "it, or use the environment of make setup") from problem
+    folder, settings = make_folder(args.out), settings_from(args)
+    height, width = frame.sparse.shape
+    camera = dataclasses.replace(frame.camera, width=width, height=height)
+    figures = live_bench.measure(
+        dataclasses.replace(frame, camera=camera), settings, 10 * args.rounds)
+    header = report.environment(
+        args.command_line, settings.model.checkpoint or "embedded", "completion_node")
+    report.write_json(Path(folder) / "report.json", {**header, "bench": figures})
+    stages = ", ".join(f"{name} {ms:.1f}" for name, ms in figures["frame_ms"].items())
+    Console().print(
+        f"The node's own stages, ms: {stages}; the edge-aware fill of the same frame: "
+        f"{figures['edge_aware_ms']:.1f}")
     return 0
 
 

@@ -82,7 +82,7 @@ def play(
         SdimError: with the last lines of the node's log when it ends, gives nothing within
             60 s, or does not shut down cleanly.
     """
-    with tempfile.TemporaryDirectory() as ros_log, _environment(ros_log), \
+    with tempfile.TemporaryDirectory() as ros_log, environment(ros_log), \
             NodeProcess(command, settings, log) as process:
         context = rclpy.Context()
         rclpy.init(context=context)
@@ -99,7 +99,7 @@ def play(
 
 
 @contextmanager
-def _environment(ros_log: str) -> Iterator[None]:
+def environment(ros_log: str) -> Iterator[None]:
     """Keep this run among its own two processes, with shared memory that fits an image."""
     before = dict(os.environ)
     os.environ |= {
