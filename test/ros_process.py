@@ -100,8 +100,9 @@ class NodeProcess:
         self.process = subprocess.Popen(
             [sys.executable, *(command or [__file__]), "--ros-args", *settings, *ros_args],
             stdout=self._log, stderr=subprocess.STDOUT, cwd=REPOSITORY,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1",
-                 "RCUTILS_LOGGING_BUFFERED_STREAM": "0", **environment})
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(
+                filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH")))),
+                 "OMP_NUM_THREADS": "1", "RCUTILS_LOGGING_BUFFERED_STREAM": "0", **environment})
 
     def __enter__(self) -> NodeProcess:
         return self

@@ -23,6 +23,7 @@ ARGUMENTS = {
     "namespace": "front", "checkpoint": "/no/such/checkpoint", "use_sim_time": "true",
     "image": "/camera/image", "camera_info": "/camera/camera_info",
     "sparse_depth": "/camera/sparse", "points": "/lidar/points", "log_level": "warn",
+    "sparse_camera_info": "/camera/sparse_info", "disparity": "/stereo/disparity",
     "respawn": "false",
 }
 
@@ -40,16 +41,26 @@ def described() -> LaunchDescription:
     return PythonLaunchDescriptionSource(str(FILE)).get_launch_description(LaunchContext())
 
 
-@launch_pytest.fixture
-def started():
+def running(**arguments: str) -> LaunchDescription:
+    """The launch file at work, its exit codes noted."""
     exit_codes.clear()
     return LaunchDescription([
         RegisterEventHandler(OnProcessExit(
             on_exit=lambda event, context: exit_codes.append(event.returncode))),
         IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(str(FILE)), launch_arguments=ARGUMENTS.items()),
+            PythonLaunchDescriptionSource(str(FILE)), launch_arguments=arguments.items()),
         ReadyToTest(),
     ])
+
+
+@launch_pytest.fixture
+def started():
+    return running(**ARGUMENTS)
+
+
+@launch_pytest.fixture
+def two_cameras():
+    return running(namespace="robot", cameras="front rear", respawn="false")
 
 
 @pytest.mark.skipif(not INSTALLED, reason="sdim_ros is not installed by colcon or pip")
@@ -63,9 +74,22 @@ def test_arguments_reach_the_node_and_it_ends_with_0():
         assert peer.parameter("queries.preset") == "balanced"  # from config/completion.yaml
         assert peer.set_parameters(model__checkpoint="").successful
         assert peer.transition("configure") and peer.transition("activate")
-        for topic in ("/camera/image", "/camera/camera_info", "/camera/sparse", "/lidar/points"):
+        for topic in ("/camera/image", "/camera/camera_info", "/camera/sparse",
+                      "/camera/sparse_info", "/lidar/points", "/stereo/disparity"):
             assert peer.spin_until(lambda topic=topic: peer.node.count_subscribers(topic)), topic
         assert peer.node.count_publishers("/front/depth/completed") == 1
+    yield
+    assert exit_codes == [0]
+
+
+@pytest.mark.skipif(not INSTALLED, reason="sdim_ros is not installed by colcon or pip")
+@pytest.mark.launch(fixture=two_cameras)
+def test_two_cameras_are_two_nodes_in_their_namespaces():
+    for camera in ("front", "rear"):
+        with Peer(target=f"/robot/{camera}/completion_node") as peer:
+            assert peer.spin_until(lambda p=peer: p.state() == "active", 60)
+            topic = f"/robot/{camera}/depth/completed"
+            assert peer.node.count_publishers(topic) == 1
     yield
     assert exit_codes == [0]
 
@@ -92,7 +116,7 @@ def test_unusable_parameters_are_tried_six_times_and_not_for_ever(tmp_path):
 
 def test_every_argument_is_described():
     arguments = {a.name: a for a in described().get_launch_arguments()}
-    assert set(arguments) == {*ARGUMENTS, "params_file", "rviz"}
+    assert set(arguments) == {*ARGUMENTS, "cameras", "params_file", "rviz"}
     assert all(argument.description for argument in arguments.values())
 
 

@@ -46,8 +46,8 @@ class Transforms:
         if self._buffer is None:
             raise BadInput(
                 "no_transform", f"it is in frame '{sensor.frame_id}', the image in "
-                f"'{image.frame_id}': expected the same frame, or its pose in "
-                "projection.extrinsics, since tf2_ros cannot be imported here")
+                f"'{image.frame_id}': expected the same frame and no projection.fixed_frame, or "
+                "the pose in projection.extrinsics, since tf2_ros cannot be imported here")
         wait = Duration(seconds=settings.tf_timeout_s)
         try:
             if carried:
