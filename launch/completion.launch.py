@@ -11,6 +11,7 @@ from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
+CONFIG = Path(__file__).resolve().parent.parent / "config"
 # Without a limit, parameters that cannot be used would end and start the node for ever.
 MOST_RESPAWNS = 5
 INPUTS = {
@@ -25,15 +26,14 @@ INPUTS = {
 
 def generate_launch_description() -> LaunchDescription:
     """The arguments, the shared-memory profile and the processes."""
-    config = Path(__file__).resolve().parent.parent / "config"
     arguments = [
         DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
         DeclareLaunchArgument(
             "cameras", default_value="",
             description="Namespaces of several cameras, separated by spaces: one process completes "
-            "them all with one model, the inputs are looked for in each; empty = one camera."),
+            "them all with one model, the inputs are looked for in each, so by relative names; empty = one camera."),
         DeclareLaunchArgument(
-            "params_file", default_value=str(config / "completion.yaml"),
+            "params_file", default_value=str(CONFIG / "completion.yaml"),
             description="Parameters of the node."),
         DeclareLaunchArgument(
             "checkpoint", default_value="",
@@ -44,6 +44,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "rviz", default_value="false", choices=["true", "false"],
             description="Show image, dense depth and cloud in RViz."),
+        DeclareLaunchArgument(
+            "rviz_frame", default_value="camera_optical",
+            description="Fixed frame of RViz: the frame of the image, or one that TF ties to it."),
         DeclareLaunchArgument(
             "log_level", default_value="info",
             choices=["debug", "info", "warn", "error", "fatal"],
@@ -58,18 +61,26 @@ def generate_launch_description() -> LaunchDescription:
     # A default segment of shared memory is smaller than one depth image.
     profile = [] if "FASTDDS_DEFAULT_PROFILES_FILE" in os.environ else [
         SetEnvironmentVariable(
-            "FASTDDS_DEFAULT_PROFILES_FILE", str(config / "fastdds_shm.xml"))]
+            "FASTDDS_DEFAULT_PROFILES_FILE", str(CONFIG / "fastdds_shm.xml"))]
+    return LaunchDescription([*arguments, *profile, OpaqueFunction(function=_processes)])
+
+
+def _processes(context) -> list[Node]:
+    """The node, or one process of a node for each camera; and RViz, with the first camera."""
+    namespace = LaunchConfiguration("namespace").perform(context)
+    cameras = ["/".join(filter(None, (namespace, camera)))
+               for camera in LaunchConfiguration("cameras").perform(context).split()]
     rviz = Node(
         package="rviz2", executable="rviz2", name="rviz",
-        namespace=LaunchConfiguration("namespace"),
-        arguments=["-d", str(config / "completion.rviz")],
+        namespace=cameras[0] if cameras else namespace,
+        arguments=["-d", str(CONFIG / "completion.rviz"), "-f", LaunchConfiguration("rviz_frame")],
+        remappings=[("image", LaunchConfiguration("image"))],
         parameters=[{"use_sim_time": LaunchConfiguration("use_sim_time")}],
         condition=IfCondition(LaunchConfiguration("rviz")))
-    return LaunchDescription([*arguments, *profile, OpaqueFunction(function=_node), rviz])
+    return [_completion(context, namespace, cameras), rviz]
 
 
-def _node(context) -> list[Node]:
-    """The process: of one node, or of one for each camera."""
+def _completion(context, namespace: str, cameras: list[str]) -> Node:
     parameters = [
         LaunchConfiguration("params_file"),
         {"use_sim_time": LaunchConfiguration("use_sim_time")},
@@ -83,12 +94,9 @@ def _node(context) -> list[Node]:
         "respawn": LaunchConfiguration("respawn"), "respawn_delay": 2.0,
         "respawn_max_retries": MOST_RESPAWNS}
     logging = ["--ros-args", "--log-level", LaunchConfiguration("log_level")]
-    namespace = LaunchConfiguration("namespace").perform(context)
-    cameras = LaunchConfiguration("cameras").perform(context).split()
     if cameras:
-        names = ["/".join(filter(None, (namespace, camera))) for camera in cameras]
-        return [Node(executable="completion_cameras", arguments=["--cameras", *names, *logging],
-                     **common)]
-    return [LifecycleNode(
+        return Node(executable="completion_cameras", arguments=["--cameras", *cameras, *logging],
+                    **common)
+    return LifecycleNode(
         executable="completion_node", name="completion_node", namespace=namespace,
-        arguments=logging, **common)]
+        arguments=logging, **common)

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,10 @@ class FakeCompleter:
             raise ModelUnavailable(f"checkpoint {checkpoint}: no such folder")
         time.sleep(float(os.environ.get("FAKE_LOAD_S", 0)))
         self.settings = settings
+
+    @contextmanager
+    def turn(self, beat: Callable[[], None]) -> Iterator[Callable[[], None]]:
+        yield beat
 
     def reconfigure(self, settings: Settings) -> None:
         self.settings = settings

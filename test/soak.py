@@ -101,7 +101,7 @@ def judge(peer: Peer, sent: int, samples: list[tuple[int, float]], ages_ms: list
     images = count(sync, "images")
     paired = count(sync, "pairs")
     before = {name: count(sync, name) for name in (
-        "unpaired", "timed out", "nobody listens", "over output.max_rate_hz")}
+        "unpaired", "overtaken", "timed out", "nobody listens", "over output.max_rate_hz")}
     ended = {name: count(worker, name) for name in ("done", "replaced", "failed", "discarded")}
     waiting = count(worker, "submitted") - sum(ended.values())
     model_ms = float(peer.diagnosed("model")["complete ms p50"])
@@ -114,7 +114,8 @@ def judge(peer: Peer, sent: int, samples: list[tuple[int, float]], ages_ms: list
     print(f"of the pairs: {ended}, still waiting or in hand {waiting}")
     print(f"results received: {len(peer.results)}; drops {inputs}")
     unexplained = (
-        abs(images - paired - before["unpaired"] - before["timed out"]) > 10  # those that wait
+        abs(images - paired - before["unpaired"] - before["overtaken"]
+            - before["timed out"]) > 10  # those that wait
         or paired + before["timed out"] != count(worker, "submitted")
         + before["nobody listens"] + before["over output.max_rate_hz"]
         or not 0 <= waiting <= 2 or ended["failed"] or ended["done"] != len(peer.results)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sdim_ros.core.calibration import Rectifier, is_distorted, read_camera
+from sdim_ros.core.calibration import Rectifier, is_distorted, is_rescaled, read_camera
 from sdim_ros.core.types import BadInput, Camera
 
 K = np.array([[300, 0, 160], [0, 310, 118], [0, 0, 1.0]])
@@ -43,6 +43,7 @@ def test_camera_comes_from_p_when_filled_and_from_k_otherwise():
     ({"k": [-1, 0, 1, 0, 11, 0.5, 0, 0, 1]}, "uncalibrated", "fx=-1.0"),
     ({"k": [np.nan, 0, 1, 0, 11, 0.5, 0, 0, 1]}, "uncalibrated", "fx=nan"),
     ({"width": 321}, "camera_size", "321x240 for an image of 320x240"),
+    ({"width": 0, "height": 0}, "camera_size", "0x0 for an image of 320x240"),
     ({"width": 640}, "camera_size", "640x240 for an image of 320x240"),
     ({"binning_x": 2}, "camera_size", r"320x240 \(region 320x240, binning 2x1\)"),
     ({"roi": {"width": 100, "height": 50}}, "camera_size", "region 100x50"),
@@ -70,6 +71,21 @@ def test_a_part_or_a_smaller_image_sees_the_same_points(image, info, first_px, s
     u, v = full.fx * x + full.cx + 0.5, full.fy * y + full.cy + 0.5
     assert part.fx * x + part.cx + 0.5 == pytest.approx((u - first_px[0]) / step)
     assert part.fy * y + part.cy + 0.5 == pytest.approx((v - first_px[1]) / step)
+
+
+def test_the_second_camera_of_a_stereo_pair_is_refused():
+    shifted = projection()
+    shifted[3] = -33.6  # fx times the baseline
+    with pytest.raises(BadInput, match=r"-33\.6.*left camera") as caught:
+        read_camera(make_info(p=shifted), 320, 240)
+    assert caught.value.reason == "right_camera"
+
+
+def test_only_an_image_that_the_driver_scaled_counts_as_rescaled():
+    assert is_rescaled(make_info(), 160, 120)
+    assert is_rescaled(make_info(roi={"width": 320, "height": 240}), 160, 120)
+    assert not is_rescaled(make_info(), 320, 240)
+    assert not is_rescaled(make_info(binning_x=2, binning_y=2), 160, 120)
 
 
 def test_camera_info_of_ros_1_has_capital_letters():

@@ -198,6 +198,8 @@ def test_an_untrained_fusion_guesses_the_mean_of_its_fills() -> None:
 
 @pytest.mark.parametrize(("words", "kind", "remedy"), [
     ("CUDA out of memory. Tried to allocate 2 GiB", ModelFailed, "queries.tile"),
+    ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)", ModelFailed,
+     "queries.tile"),
     ("CUDA error: device-side assert triggered", ModelLost, "device-side assert"),
     ("CUDA error: an illegal memory access was encountered", ModelLost, "illegal"),
 ])

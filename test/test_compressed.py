@@ -74,7 +74,7 @@ def test_a_grey_picture_has_three_equal_channels():
 
 
 @pytest.mark.parametrize("density", [0, 0.02, 0.5, 1])
-@pytest.mark.parametrize("form", ["16UC1; compressedDepth", "16UC1; compressedDepth png",
+@pytest.mark.parametrize("form", ["16UC1; compressedDepth", "mono16; compressedDepth png", "16UC1; compressedDepth png",
                                   "16UC1; compressedDepth rvl"])
 def test_millimetres_survive_both_codecs(form, density):
     codes = rng.integers(1, 65536, (30, 41)) * (rng.random((30, 41)) < density)
@@ -129,6 +129,12 @@ def test_what_is_no_picture_is_refused_with_its_format(data):
     with pytest.raises(BadInput, match="format 'jpeg'.*JPEG or PNG") as caught:
         read_compressed_colour(message("jpeg", data), LIMIT)
     assert caught.value.reason == "encoding"
+
+
+def test_a_picture_of_16_bits_is_refused():
+    data = picture(".png", SMOOTH[:, :, 0].astype(np.uint16) * 200)
+    with pytest.raises(BadInput, match="kind I;16: expected 8 bits"):
+        read_compressed_colour(message("mono16; png compressed", data), LIMIT)
 
 
 def test_a_picture_over_the_limit_is_refused_by_its_header():

@@ -116,7 +116,7 @@ def test_unusable_parameters_are_tried_six_times_and_not_for_ever(tmp_path):
 
 def test_every_argument_is_described():
     arguments = {a.name: a for a in described().get_launch_arguments()}
-    assert set(arguments) == {*ARGUMENTS, "cameras", "params_file", "rviz"}
+    assert set(arguments) == {*ARGUMENTS, "cameras", "params_file", "rviz", "rviz_frame"}
     assert all(argument.description for argument in arguments.values())
 
 

@@ -72,7 +72,7 @@ def test_compressed_images_and_depth_are_read_from_their_own_topics(peer):
 
 def test_disparity_of_the_same_camera_becomes_depth(peer):
     disparity = np.zeros((HEIGHT, WIDTH), np.float32)
-    disparity[6, 8], disparity[12, 16] = 4.0, 100.0  # 2.5 m, and over max_disparity
+    disparity[6, 8], disparity[12, 16] = 4.0, 0.4  # 2.5 m, and under min_disparity
     with NodeProcess(parameters=FAST_REPORTS) as node:
         publisher = peer.publisher(DisparityImage, "disparity")
         peer.warm_up()
@@ -263,3 +263,16 @@ def test_outputs_for_people_and_planners_are_built_when_wanted(peer):
     assert normals[-1].encoding == "32FC3"
     assert np.allclose(vectors[2, 2], (0, 0, -1), atol=1e-5)  # a flat piece facing the camera
     assert read_colour(doubted[-1], LIMIT).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_depth_of_another_size_without_its_own_camera_info_is_refused_by_its_topic(peer):
+    parameters = {"input.sources": "points,sparse_depth", **FAST_REPORTS}
+    small = ros_process.depth_image(ros_process.sparse_depth(HEIGHT // 2, WIDTH // 2))
+    cloud = cloud_message(np.ones((5, 3), np.float32), None, Image().header)
+    with NodeProcess(parameters=parameters) as node:
+        for _ in range(100):
+            peer.send_each((peer.info, ros_process.camera_info()), (peer.cloud, cloud),
+                           (peer.sparse, small), (peer.image, ros_process.colour_image()))
+            if peer.spin_until(lambda: dropped(peer, "size_mismatch"), 0.2):
+                break
+        assert re.search("/sparse_depth/image: depth of 16x12 for an image of 32x24", node.log())

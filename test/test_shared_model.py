@@ -16,7 +16,7 @@ import ros_process
 from ros_process import FakeCompleter, NodeProcess, Peer
 
 from sdim_ros.core.config import Settings, with_values
-from sdim_ros.core.types import Frame, ModelUnavailable
+from sdim_ros.core.types import Frame, ModelFailed, ModelUnavailable
 from sdim_ros.ros.shared_model import SharedModel
 
 FRAME = Frame(np.zeros((4, 5, 3), np.uint8), np.ones((4, 5), np.float32))
@@ -69,7 +69,8 @@ def test_cameras_take_turns_and_each_has_its_own_settings():
         def beat():
             beats[i] += 1
         for _ in range(frames):
-            cameras[i].complete(FRAME, beat=beat)
+            with cameras[i].turn(beat) as living:
+                cameras[i].complete(FRAME, beat=living)
 
     threads = [threading.Thread(target=drive, args=(i, 10)) for i in range(3)]
     for thread in threads:
@@ -96,9 +97,44 @@ def test_an_error_of_one_frame_does_not_block_the_others():
     shared = SharedModel(FakeCompleter)
     first, second = shared.completer(Settings()), shared.completer(Settings())
     bad = Frame(np.full((4, 5, 3), ros_process.FAIL, np.uint8), FRAME.sparse)
-    with pytest.raises(Exception, match="told to fail"):
+    with pytest.raises(ModelFailed, match="told to fail"), first.turn(lambda: None):
         first.complete(bad)
-    assert second.complete(FRAME).stats.points == 20
+    with second.turn(lambda: None):
+        assert second.complete(FRAME).stats.points == 20
+
+
+def test_who_waits_for_a_model_that_hangs_shows_no_life():
+    """Else no watchdog would ever notice that the model is lost to all cameras."""
+    shared = SharedModel(FakeCompleter)
+    first, second = shared.completer(Settings()), shared.completer(Settings())
+    hanging, beats, done = threading.Event(), [], threading.Event()
+
+    def hang():
+        with first.turn(lambda: None) as living:
+            while not hanging.is_set():  # it works
+                living()
+                time.sleep(0.05)
+            done.wait(10)
+
+    def wait():
+        with second.turn(lambda: beats.append(time.monotonic())):
+            pass
+
+    threads = [threading.Thread(target=hang), threading.Thread(target=wait)]
+    threads[0].start()
+    time.sleep(0.1)
+    threads[1].start()
+    time.sleep(1.0)
+    assert len(beats) >= 3  # the first works, so the second waits in peace
+    hanging.set()
+    time.sleep(0.5)
+    before = len(beats)
+    time.sleep(1.0)
+    assert len(beats) == before
+    done.set()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_one_process_serves_two_cameras():

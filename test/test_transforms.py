@@ -17,11 +17,12 @@ from geometry_msgs.msg import TransformStamped
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 
-from sdim_ros.core.config import ProjectionSettings
+from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.types import BadInput
 from sdim_ros.ros.transforms import Transforms
 
-SETTINGS = ProjectionSettings(tf_timeout_s=0.25)
+SETTINGS = with_values(Settings(), {"projection.tf_timeout_s": 0.25})
+CARRIED = with_values(SETTINGS, {"projection.fixed_frame": "odom"})
 
 
 def header(frame, seconds):
@@ -68,17 +69,27 @@ def test_the_pose_is_looked_up_at_the_stamp_of_the_cloud():
 
 
 def test_a_fixed_frame_carries_the_points_to_the_time_of_the_image():
-    buffer, settings = MovingRobot(), ProjectionSettings(fixed_frame="odom")
-    pose = Transforms(buffer).pose(header("camera", 12), header("lidar", 11), settings)
+    buffer = MovingRobot()
+    pose = Transforms(buffer).pose(header("camera", 12), header("lidar", 11), CARRIED)
     assert buffer.asked[0][2] == "odom"
     # In the second between them the camera drove 2 m away from the points.
     assert np.allclose(pose[:3, 3], [0, 0, -3])
 
 
+def test_the_offset_of_the_stamps_moves_the_time_of_the_lookup():
+    """A cloud stamped half a second before the moment that it shows."""
+    buffer, settings = MovingRobot(), with_values(CARRIED, {"sync.offset_s": 0.5})
+    pose = Transforms(buffer).pose(header("camera", 12), header("lidar", 11), settings)
+    assert np.allclose(pose[:3, 3], [0, 0, -2])
+    settings = with_values(SETTINGS, {"sync.offset_s": 0.5})
+    Transforms(buffer).pose(header("camera", 12), header("lidar", 11), settings)
+    assert buffer.asked[-1][2] == 11_500_000_000
+
+
 def test_equal_frames_need_no_transform_and_no_tf():
     image = header("camera", 12)
     assert Transforms(None).pose(image, header("camera", 11), SETTINGS) is None
-    assert Transforms(None).pose(image, image, ProjectionSettings(fixed_frame="odom")) is None
+    assert Transforms(None).pose(image, image, CARRIED) is None
 
 
 @pytest.mark.parametrize(("buffer", "words"), [
@@ -96,31 +107,3 @@ def test_a_jump_of_time_empties_the_buffer():
     Transforms(buffer).clear()
     Transforms(None).clear()
     assert buffer.cleared == 1
-
-
-def test_the_reader_moves_a_cloud_by_tf():
-    """Through the whole reader: a point on the LiDAR's x axis lands where TF says."""
-    from sensor_msgs.msg import Image
-
-    import ros_process
-    from sdim_ros.core.config import Settings
-    from sdim_ros.ros.frame_reader import FrameReader, Job, Stages
-    from sdim_ros.ros.messages import cloud_message
-
-    topics = {name: f"/{name}" for name in ("image", "camera_info", "points")}
-    warned = []
-    reader = FrameReader(topics, Transforms(MovingRobot()), lambda *text: warned.append(text))
-    in_camera = np.array([[0.1, 0.2, 2.0]])
-    in_lidar = MovingRobot.TURN.inv().apply(in_camera + [0, 0, 1.0])
-    image: Image = ros_process.stamped(ros_process.colour_image(), 12 * 10**9, "camera")
-    cloud = cloud_message(in_lidar.astype(np.float32), None, header("lidar", 12))
-    info = ros_process.camera_info()
-    job = Job(image, {"points": cloud}, info, None, Settings(), 0.0)
-    frame = reader.read(job, Stages(0.0)).frame
-    row = int(info.k[4] * 0.2 / 2 + info.k[5] + 0.5)
-    col = int(info.k[0] * 0.1 / 2 + info.k[2] + 0.5)
-    assert np.argwhere(frame.sparse > 0).tolist() == [[row, col]]
-    assert frame.sparse[row, col] == pytest.approx(2.0, abs=1e-5) and not warned
-    behind = cloud_message(-in_lidar.astype(np.float32), None, header("lidar", 12))
-    reader.read(dataclasses.replace(job, sparse={"points": behind}), Stages(0.0))
-    assert warned[0][:2] == ("/points", "few_inside") and "0 of 1 points" in warned[0][2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from sdim_ros.core.views import doubted_over_image, points_over_image
 
@@ -36,9 +37,11 @@ def test_dots_at_the_border_and_no_dots_at_all_are_fine():
     assert (points_over_image(IMAGE, sparse_with()) == 100).all()
 
 
-def test_doubted_points_have_a_ring():
+@pytest.mark.parametrize("image", [IMAGE, np.full((3, 240, 320), 200, np.uint8).transpose(1, 2, 0)],
+                         ids=["rgb", "planes"])
+def test_doubted_points_have_a_ring(image):
     sparse = sparse_with(good=(50, 60, 1.0), odd=(150, 200, 20.0))
-    picture = doubted_over_image(IMAGE, sparse, np.array([150]), np.array([200]))
+    picture = doubted_over_image(image, sparse, np.array([150]), np.array([200]))
     ring = (picture == (255, 0, 255)).all(axis=2)
     rows, cols = np.nonzero(ring)
     assert ring.any() and abs(rows.mean() - 150) < 1 and abs(cols.mean() - 200) < 1

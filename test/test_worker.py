@@ -111,6 +111,26 @@ def test_newest_job_wins_and_the_replaced_one_comes_back(bench: Bench) -> None:
     assert bench.worker.counters.replaced == 2
 
 
+def test_a_handler_that_had_to_wait_takes_the_newest_job() -> None:
+    entered, go, seen = threading.Event(), threading.Event(), []
+
+    def handle(job: str, ticket: Ticket) -> None:
+        entered.set()
+        go.wait(10)
+        seen.extend([ticket.newest(job), ticket.newest("another")])
+
+    worker = Worker(handle, lambda job, problem: seen.append(problem))
+    worker.start()
+    worker.submit("old")
+    assert entered.wait(10)
+    worker.submit("new")
+    go.set()
+    wait_until(lambda: worker.counters.done == 1)
+    assert seen == ["new", "another"]
+    assert (worker.counters.submitted, worker.counters.replaced) == (2, 1)
+    assert worker.stop(5)
+
+
 def test_exception_loses_one_job_and_the_next_is_served(bench: Bench) -> None:
     problem = ValueError("bad frame")
     bench.submit_and_enter(problem)

@@ -35,19 +35,35 @@ def read_camera(info: Any, width: int, height: int) -> Camera:
         raise BadInput(
             "uncalibrated", "camera_info with K all zero: expected the matrix of a calibrated "
             "camera; calibrate it and have the driver publish the result")
+    if p[:, 3].any():
+        raise BadInput(
+            "right_camera", f"camera_info of the second camera of a stereo pair (its P shifts by "
+            f"{p[:, 3].tolist()}): expected the first one, whose frame both have; use the image "
+            "and camera_info of the left camera")
     return window.camera(p[:, :3] if p[0, 0] > 0 else k)
 
 
+def is_rescaled(info: Any, width: int, height: int) -> bool:
+    """Whether the image has another size than its CameraInfo, binning and region say.
+
+    Raises:
+        BadInput: ``camera_size``.
+    """
+    return _Window.of(info, width, height).rescaled
+
+
 def matrix(info: Any, name: str) -> np.ndarray:
-    """``k``, ``r`` (3, 3), ``p`` (3, 4) or ``d`` (N,) of a CameraInfo, float64."""
-    values = np.asarray(getattr(info, name, None) if hasattr(info, name)
-                        else getattr(info, name.upper()), np.float64)
-    return values if name == "d" else values.reshape(3, -1)
+    """``k``, ``r`` (3, 3) or ``p`` (3, 4) of a CameraInfo, float64."""
+    return _numbers(info, name).reshape(3, -1)
+
+
+def _numbers(info: Any, name: str) -> np.ndarray:
+    return np.asarray(getattr(info, name if hasattr(info, name) else name.upper()), np.float64)
 
 
 def is_distorted(info: Any) -> bool:
     """Whether the lens bends straight lines, so that a raw image is no pinhole image."""
-    return bool(np.any(matrix(info, "d")))
+    return bool(_numbers(info, "d").any())
 
 
 class Rectifier:
@@ -69,7 +85,7 @@ class Rectifier:
         raw = _Window.of(info, width, height).camera(matrix(info, "k"))
         turn = matrix(info, "r")
         self._turn = turn if turn.any() else np.eye(3)  # never filled in: not turned
-        bent = matrix(info, "d")
+        bent = _numbers(info, "d")
         self._lens = _lens(info.distortion_model, bent)
         self._raw, self._bent = raw.matrix(), bent if bent.any() else np.zeros(4)
         self._maps = self._lens.initUndistortRectifyMap(
@@ -100,6 +116,7 @@ class _Window:
         left, top: its first pixel.
         step_x, step_y: pixels of the calibration for one of the image.
         width, height: size of the image.
+        rescaled: the driver scaled it without a word.
     """
 
     left: int
@@ -108,6 +125,7 @@ class _Window:
     step_y: float
     width: int
     height: int
+    rescaled: bool = False
 
     @classmethod
     def of(cls, info: Any, width: int, height: int) -> _Window:
@@ -123,9 +141,9 @@ class _Window:
             return cls(roi.x_offset, roi.y_offset, *binning, width, height)
         # Drivers that scale the image and forget the binning: by a whole number, up or down.
         ratio = full[0] / width
-        if binning == (1, 1) and full[1] / height == ratio and (
+        if binning == (1, 1) and full[1] / height == ratio > 0 and (
                 ratio.is_integer() or (1 / ratio).is_integer()):
-            return cls(roi.x_offset, roi.y_offset, ratio, ratio, width, height)
+            return cls(roi.x_offset, roi.y_offset, ratio, ratio, width, height, rescaled=True)
         seen = f"{info.width}x{info.height}"
         if roi.width or max(binning) > 1:
             seen += f" (region {full[0]}x{full[1]}, binning {binning[0]}x{binning[1]})"

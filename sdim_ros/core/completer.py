@@ -22,6 +22,9 @@ from sdim_ros.core.types import Answers, BadInput, DenseDepth, Frame, ModelFaile
 
 # What the model sees instead of the image when it is judged without it.
 GREY = 127
+# CUDA's words for errors after which a context answers with the same one for ever.
+LOST = ("device-side assert", "illegal memory access", "illegal instruction", "misaligned address",
+        "unspecified launch failure", "uncorrectable ECC", "GPU is lost", "device is lost")
 
 
 @dataclass
@@ -83,6 +86,11 @@ class Completer:
         """How digits become a number; the preset of the paper is greedy."""
         settings = self.settings.queries
         return "greedy" if settings.preset == "paper" else settings.readout
+
+    @contextmanager
+    def turn(self, beat: Callable[[], None]) -> Iterator[Callable[[], None]]:
+        """Nobody else uses this model: the turn is there at once, with ``beat`` as it is."""
+        yield beat
 
     def reconfigure(self, settings: Settings) -> None:
         """Use other settings from the next frame on; those of the model stay as loaded."""
@@ -219,15 +227,15 @@ class Completer:
         try:
             yield
         except RuntimeError as problem:
-            # On a GPU an OutOfMemoryError; on a CPU only the words of the allocator tell.
-            if "memory" in str(problem) and "illegal" not in str(problem):
+            # On a GPU an OutOfMemoryError; on a CPU and in cuBLAS only the words tell.
+            said = str(problem)
+            if any(words in said for words in LOST):
+                raise ModelLost(
+                    f"the GPU failed ({said}): this process cannot use it any more") from problem
+            if "memory" in said or "ALLOC_FAILED" in said:
                 raise ModelFailed(
                     f"out of memory for queries in tiles of {self.settings.queries.tile}: lower "
                     "queries.tile or queries.budget") from problem
-            # After any other of its errors a CUDA context answers with the same one for ever.
-            if "CUDA error" in str(problem):
-                raise ModelLost(
-                    f"the GPU failed ({problem}): this process cannot use it any more") from problem
             raise
 
     def _folds(self, frame: Frame, sparse: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

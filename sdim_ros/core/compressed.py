@@ -23,6 +23,7 @@ from sdim_ros.core.types import BadInput
 _CONFIG = struct.Struct("<iff")
 _RVL_SIZE = struct.Struct("<II")  # columns, rows
 _PICTURES = ("JPEG", "PNG")
+_COLOUR_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 def read_compressed_colour(message: Any, max_pixels: int) -> np.ndarray:
@@ -32,7 +33,8 @@ def read_compressed_colour(message: Any, max_pixels: int) -> np.ndarray:
         BadInput: ``encoding`` or ``image_size``.
     """
     data = bytes(message.data)
-    _check_picture(data, f"compressed image of format '{message.format}'", _PICTURES, max_pixels)
+    _check_picture(data, f"compressed image of format '{message.format}'", _PICTURES, max_pixels,
+                   colour=True)
     # A camera's intrinsics are those of the pixels as they are stored.
     how = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(data, np.uint8), how)
@@ -54,7 +56,7 @@ def read_compressed_depth(message: Any, max_pixels: int) -> np.ndarray:
     """
     encoding, _, transport = (part.strip() for part in message.format.partition(";"))
     words = transport.split()
-    if encoding not in ("16UC1", "32FC1") or words[:1] != ["compressedDepth"] or words[1:] not in (
+    if encoding not in ("16UC1", "mono16", "32FC1") or words[:1] != ["compressedDepth"] or words[1:] not in (
             [], ["png"], ["rvl"]):
         raise BadInput(
             "encoding", f"compressed depth of format '{message.format}': expected '16UC1; "
@@ -67,7 +69,7 @@ def read_compressed_depth(message: Any, max_pixels: int) -> np.ndarray:
     _, quantum_a, quantum_b = _CONFIG.unpack_from(data)
     decode = _decode_rvl if words[1:] == ["rvl"] else _decode_png
     codes = decode(data[_CONFIG.size:], max_pixels)
-    if encoding == "16UC1":
+    if encoding != "32FC1":
         return (codes.astype(np.float64) / MM_PER_M).astype(np.float32)
     depth = np.full(codes.shape, np.nan, np.float32)
     measured = codes > 0
@@ -75,11 +77,15 @@ def read_compressed_depth(message: Any, max_pixels: int) -> np.ndarray:
     return depth
 
 
-def _check_picture(data: bytes, what: str, formats: tuple[str, ...], max_pixels: int) -> None:
+def _check_picture(data: bytes, what: str, formats: tuple[str, ...], max_pixels: int,
+                   colour: bool = False) -> None:
     """Refuse by the header alone, before anything of the picture's size is allocated."""
     try:
         with Image.open(io.BytesIO(data), formats=formats) as picture:
             check_size(picture, max_pixels)
+            if colour and picture.mode not in _COLOUR_MODES:
+                raise BadInput("encoding", f"{what} has pixels of kind {picture.mode}: expected 8 "
+                               "bits a channel; which of 16 bits are used is not said")
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as problem:
         raise BadInput("encoding", f"{what} cannot be decoded: expected {' or '.join(formats)}; "
                        "set the publisher's codec") from problem

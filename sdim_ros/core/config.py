@@ -126,7 +126,8 @@ class ProjectionSettings:
         0.1, "How long a frame waits for a transform that is not there yet.", low=0.0, high=10.0)
     fixed_frame: str = setting(
         "", "A frame that does not move, such as odom: points are carried along it from the time "
-        "of the cloud to that of the image; empty = the robot stands still between them.")
+        "of the cloud to that of the image; empty = the robot stands still between them, as with "
+        "projection.extrinsics.")
     min_range_m: float = setting(
         0.1, "LiDAR points nearer than this along the optical axis are dropped.",
         low=0.0, high=1000.0)

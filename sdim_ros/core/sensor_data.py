@@ -37,7 +37,7 @@ POINT_TYPES = {FLOAT32: "f4", FLOAT64: "f8"}
 
 
 def read_colour(message: Any, max_pixels: int) -> np.ndarray:
-    """The image as (H, W, 3) uint8 RGB; a view of the message where the layout allows.
+    """The image as (H, W, 3) uint8 RGB, contiguous.
 
     Raises:
         BadInput: ``image_size``, ``encoding`` or ``truncated``.
@@ -46,7 +46,7 @@ def read_colour(message: Any, max_pixels: int) -> np.ndarray:
     if message.encoding in COLOUR_ENCODINGS:
         channels, order = COLOUR_ENCODINGS[message.encoding]
         pixels = _pixels(message, np.dtype(np.uint8), channels)
-        return pixels if order == [0, 1, 2] and channels == 3 else pixels[:, :, order]
+        return np.ascontiguousarray(pixels[:, :, order])
     if message.encoding in CONVERTED_ENCODINGS:
         code, channels, rows = CONVERTED_ENCODINGS[message.encoding]
         if message.height % 2 or message.width % 2:
@@ -85,7 +85,7 @@ def read_depth(message: Any, max_pixels: int) -> np.ndarray:
 def read_disparity(message: Any, max_pixels: int) -> np.ndarray:
     """Depth of a stereo_msgs/DisparityImage, (H, W) float32 metres, 0 = unknown.
 
-    Disparities outside of the message's range or valid window are unknown.
+    Disparities under ``min_disparity`` or outside of the valid window are unknown.
 
     Raises:
         BadInput: ``image_size``, ``encoding``, ``truncated`` or ``stereo_geometry``.
@@ -96,9 +96,8 @@ def read_disparity(message: Any, max_pixels: int) -> np.ndarray:
         raise BadInput("encoding", f"disparity encoding '{image.encoding}': expected 32FC1, "
                        "pixels; use the disparity of stereo_image_proc")
     disparity = _pixels(image, np.dtype("f4"), 1)[:, :, 0]
-    low, high, window = message.min_disparity, message.max_disparity, message.valid_window
-    if high > low:
-        disparity = np.where((disparity >= low) & (disparity <= high), disparity, 0)
+    window = message.valid_window
+    disparity = np.where(disparity >= message.min_disparity, disparity, 0)
     if window.width and window.height:
         inside = np.zeros(disparity.shape, bool)
         inside[window.y_offset:window.y_offset + window.height,

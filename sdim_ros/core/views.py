@@ -22,7 +22,7 @@ def points_over_image(image: np.ndarray, sparse: np.ndarray) -> np.ndarray:
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    picture = image // 2
+    picture = np.ascontiguousarray(image // 2)  # OpenCV draws on no other layout
     rows, cols = np.nonzero((sparse > 0) & np.isfinite(sparse))
     if not len(rows):
         return picture

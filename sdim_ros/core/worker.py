@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from sdim_ros.core.types import SdimError
 
@@ -34,12 +34,14 @@ class Ticket:
 
     Args:
         clock: seconds that never go back.
+        exchange: takes the job in hand, gives the newest one; None = there is never another.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float],
+                 exchange: Callable[[Any], Any] | None = None) -> None:
         self.is_current = True
         self.last_beat_s = clock()
-        self._clock = clock
+        self._clock, self._exchange = clock, exchange
 
     def beat(self) -> None:
         """Give a sign of life.
@@ -51,6 +53,13 @@ class Ticket:
             raise Abandoned("this thread was abandoned or stopped; its job is lost already")
         self.last_beat_s = self._clock()
 
+    def newest(self, job: Job) -> Job:
+        """The newest job instead of the one in hand, which is then counted as replaced.
+
+        For a handler that had to wait before it could start: the job may have grown old.
+        """
+        return job if self._exchange is None or not self.is_current else self._exchange(job)
+
 
 @dataclass(slots=True)
 class Counters:
@@ -60,7 +69,7 @@ class Counters:
 
     Attributes:
         submitted: jobs handed in.
-        replaced: jobs that a newer one pushed out of the slot.
+        replaced: jobs that a newer one pushed out of the slot, or out of the hand.
         done: jobs whose ``handle`` returned.
         failed: jobs lost to an exception, to a dead or to a hung thread.
         discarded: jobs waiting or in hand when the worker was stopped.
@@ -233,7 +242,7 @@ class Worker(Generic[Job]):
         return len(self._restart_times) < limit and hanging <= limit
 
     def _start_thread(self) -> None:
-        self._ticket = Ticket(self._clock)
+        self._ticket = Ticket(self._clock, self._newest)
         self._thread = threading.Thread(
             target=self._serve, args=(self._ticket,), name=self._name, daemon=True)
         self._thread.start()
@@ -270,6 +279,14 @@ class Worker(Generic[Job]):
                 return None
             self._in_hand, self._waiting = self._waiting, None
             ticket.beat()
+            return self._in_hand
+
+    def _newest(self, job: Job) -> Job:
+        with self._changed:
+            if self._in_hand is not job or self._waiting is None:
+                return job
+            self._counters.replaced += 1
+            self._in_hand, self._waiting = self._waiting, None
             return self._in_hand
 
     def _finish(self, ticket: Ticket, *, failed: bool) -> bool:

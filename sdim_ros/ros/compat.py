@@ -82,6 +82,8 @@ def tf_buffer(node: Any) -> Any | None:
     try:
         from tf2_ros import Buffer, TransformListener
     except ImportError:
+        node.get_logger().info(
+            "tf2_ros cannot be imported: poses of sensors come from projection.extrinsics alone")
         return None
     buffer = Buffer()
     # The listener lives as long as the buffer that it fills.

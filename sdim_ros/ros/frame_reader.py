@@ -12,7 +12,8 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from sdim_ros.core.calibration import Rectifier, is_distorted, read_camera
+from sdim_ros.core.calibration import (
+    Rectifier, is_distorted, is_rescaled, read_camera)
 from sdim_ros.core.compressed import read_compressed_colour, read_compressed_depth
 from sdim_ros.core.config import Settings
 from sdim_ros.core.projection import (
@@ -97,8 +98,8 @@ class FrameReader:
     def __init__(self, topics: Mapping[str, str], transforms: Transforms,
                  warn: Callable[[str, str, str], None]) -> None:
         self._topics, self._transforms, self._warn = topics, transforms, warn
-        self._rectifier: tuple[Any, Rectifier] | None = None
-        self._distortion_told = False
+        self._rectifiers: dict[str, tuple[Any, Rectifier]] = {}
+        self._told: set[str] = set()
 
     def read(self, job: Job, stages: Stages) -> Reading:
         """The frame of a job.
@@ -117,16 +118,22 @@ class FrameReader:
         with blaming(self._topics["camera_info"]):
             rectifier = self._rectifier_of(job, width, height)
             camera = rectifier.camera if rectifier else read_camera(job.info, width, height)
+            if is_rescaled(job.info, width, height):
+                self._warn_once(
+                    "rescaled", f"it is of {job.info.width}x{job.info.height}, the image "
+                    f"{width}x{height}: taken as scaled as a whole; where it is cropped, have "
+                    "the driver fill roi and binning")
         if rectifier:
             image = rectifier.image(image)
             stages.ended("rectify")
-        maps = []
+        maps = [np.zeros((height, width), np.float32)]
         for source, message in job.sparse.items():
             with blaming(self._topics[source]):
-                maps.append(getattr(self, f"_{source}")(message, job, camera, rectifier, stages))
-        sparse = nearest_of(maps) if maps else np.zeros((height, width), np.float32)
-        with blaming(self._topics[next(iter(job.sparse), "image")]):
-            frame = Frame(image=image, sparse=sparse, camera=camera, stamp_ns=stamp_ns(header))
+                depth = getattr(self, f"_{source}")(message, job, camera, rectifier, stages)
+                _check_registered(depth, camera)
+                maps.append(depth)
+        frame = Frame(image=image, sparse=nearest_of(maps[1:] or maps), camera=camera,
+                      stamp_ns=stamp_ns(header))
         stages.ended("project")
         return Reading(frame, self._info_of(job, camera, rectifier))
 
@@ -138,7 +145,7 @@ class FrameReader:
         if settings.extrinsics:
             pose = pose_matrix(settings.extrinsics)
         else:
-            pose = self._transforms.pose(job.image.header, message.header, settings)
+            pose = self._transforms.pose(job.image.header, message.header, job.settings)
             stages.ended("transform")
         sparse = lidar_to_sparse(points, camera, pose, settings)
         inside = np.count_nonzero(sparse)
@@ -157,17 +164,26 @@ class FrameReader:
         else:
             depth = read_depth(message, limit)
         stages.ended("decode")
-        if job.sparse_info is not None:
-            with blaming(self._topics["sparse_camera_info"]):
-                own = read_camera(job.sparse_info, depth.shape[1], depth.shape[0])
-            pose = self._transforms.pose(
-                job.image.header, message.header, job.settings.projection)
-            if own == camera and pose is None:
-                return depth
-            return reproject_depth(depth, own, camera, pose)
-        if rectifier and depth.shape == (camera.height, camera.width):
-            return rectifier.sparse(depth)
-        return depth
+        if job.sparse_info is None:
+            if message.header.frame_id != job.image.header.frame_id:
+                self._warn(
+                    self._topics["sparse_depth"], "frame", f"depth in frame "
+                    f"'{message.header.frame_id}' is taken as registered to the image in "
+                    f"'{job.image.header.frame_id}': expected the same frame, or the depth's own "
+                    f"intrinsics on {self._topics['sparse_camera_info']}")
+            fits = rectifier and depth.shape == (camera.height, camera.width)
+            return rectifier.sparse(depth) if fits else depth
+        height, width = depth.shape
+        with blaming(self._topics["sparse_camera_info"]):
+            if rectifier:
+                bent = self._rectifier_for("sparse", job.sparse_info, width, height)
+                own, depth = bent.camera, bent.sparse(depth)
+            else:
+                own = read_camera(job.sparse_info, width, height)
+        pose = self._transforms.pose(job.image.header, message.header, job.settings)
+        if own == camera and pose is None:
+            return depth
+        return reproject_depth(depth, own, camera, pose)
 
     def _disparity(self, message: Any, job: Job, camera: Camera, _: Rectifier | None,
                    stages: Stages) -> np.ndarray:
@@ -183,27 +199,42 @@ class FrameReader:
         return depth if depth.shape == size else scatter_resize(depth, size)
 
     def _rectifier_of(self, job: Job, width: int, height: int) -> Rectifier | None:
-        """The rectifier for this camera info, made anew only when that changes."""
-        if not job.settings.input.rectify:
-            if is_distorted(job.info) and not self._distortion_told:
-                self._distortion_told = True
-                self._warn(
-                    self._topics["camera_info"], "distortion", "camera_info describes a lens with "
-                    "distortion: expected a rectified image; where the image is raw set "
-                    "input.rectify")
-            return None
-        info, roi = job.info, job.info.roi
+        """What makes the image that of a pinhole camera, where the settings want it."""
+        if job.settings.input.rectify:
+            return self._rectifier_for("image", job.info, width, height)
+        if is_distorted(job.info):
+            self._warn_once(
+                "distortion", "the lens has distortion: nothing is to be done where the image is "
+                "rectified already, else set input.rectify")
+        return None
+
+    def _warn_once(self, reason: str, text: str) -> None:
+        """Of what may be right, and then is right for every frame."""
+        if reason not in self._told:
+            self._told.add(reason)
+            self._warn(self._topics["camera_info"], reason, text)
+
+    def _rectifier_for(self, camera: str, info: CameraInfo, width: int, height: int) -> Rectifier:
+        """The rectifier of one of the cameras, made anew only when its info changes."""
+        roi = info.roi
         key = (width, height, info.width, info.height, info.distortion_model, tuple(info.d),
                tuple(info.k), tuple(info.r), tuple(info.p), info.binning_x, info.binning_y,
                roi.x_offset, roi.y_offset, roi.width, roi.height)
-        if self._rectifier is None or self._rectifier[0] != key:
-            self._rectifier = (key, Rectifier(info, width, height))
-        return self._rectifier[1]
+        if self._rectifiers.get(camera, (None,))[0] != key:
+            self._rectifiers[camera] = (key, Rectifier(info, width, height))
+        return self._rectifiers[camera][1]
 
     @staticmethod
     def _info_of(job: Job, camera: Camera, rectifier: Rectifier | None) -> CameraInfo:
         header: Header = job.image.header
-        binned = max(job.info.binning_x, job.info.binning_y) > 1 or job.info.roi.width
-        if rectifier or (not binned and job.info.width != camera.width):
+        if rectifier or is_rescaled(job.info, camera.width, camera.height):
             return camera_message(camera, header)
         return camera_info_message(job.info, header)
+
+
+def _check_registered(depth: np.ndarray, camera: Camera) -> None:
+    if depth.shape != (camera.height, camera.width):
+        raise BadInput(
+            "size_mismatch", f"depth of {depth.shape[1]}x{depth.shape[0]} for an image of "
+            f"{camera.width}x{camera.height}: expected the same height and width; register the "
+            "depth to the image, or publish its own camera_info beside it")

@@ -73,9 +73,10 @@ class Intake:
 
     def close(self) -> None:
         """Stop listening."""
+        self._drop_waiting()
         if self._subscriptions is not None:
             self._subscriptions.close()
-        self._subscriptions = self._waiting = None
+        self._subscriptions = None
 
     def reconfigure(self, settings: Settings) -> None:
         """Use other settings from the next message on."""
@@ -84,6 +85,7 @@ class Intake:
 
     def reset(self) -> None:
         """Time has jumped: what waits is of another time."""
+        self._drop_waiting()
         self._sync.reset()
 
     def check(self) -> None:

@@ -19,7 +19,6 @@ from rclpy.duration import Duration
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_srvs.srv import SetBool
 
 from sdim_ros.core.config import Settings
@@ -31,7 +30,8 @@ from sdim_ros.ros.intake import Intake
 from sdim_ros.ros.outputs import Outputs
 from sdim_ros.ros.parameters import NodeParameters
 from sdim_ros.ros.pipeline import Completer, Pipeline
-from sdim_ros.ros.subscriptions import QUEUE_DEPTH, incompatible_text, topic_names
+from sdim_ros.ros.subscriptions import (
+    QOS_OVERRIDES, QUEUE_DEPTH, incompatible_text, topic_names)
 from sdim_ros.ros.transforms import Transforms
 
 CHECK_PERIOD_S = 0.5
@@ -132,6 +132,9 @@ class CompletionNode(LifecycleNode):
             self._model_error = str(problem)
             self.get_logger().error(f"cannot configure: {problem}")
             return FAILURE
+        except Exception as problem:
+            self._model_error = f"{type(problem).__name__}: {problem}"
+            raise
         self._model_error = None
         self._outputs = Outputs(self._create_output)
         self.get_logger().info(
@@ -207,7 +210,7 @@ class CompletionNode(LifecycleNode):
         name = self.resolve_topic_name(topic)
         return self.create_lifecycle_publisher(
             message_type, topic, QoSProfile(depth=QUEUE_DEPTH),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=QOS_OVERRIDES,
             event_callbacks=PublisherEventCallbacks(
                 incompatible_qos=lambda event: self._drops.warn(
                     name, "incompatible_qos", incompatible_text("subscriber", event))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from sdim_ros.core.config import Settings
@@ -20,6 +21,9 @@ class Completer(Protocol):
 
     def reconfigure(self, settings: Settings) -> None:
         """Use other settings from the next frame on."""
+
+    def turn(self, beat: Callable[[], None]) -> AbstractContextManager[Callable[[], None]]:
+        """Wait until the model is free; yields what to call instead of ``beat``."""
 
     def complete(self, frame: Frame, *, beat: Callable[[], None] | None = None) -> DenseDepth:
         """Complete one frame; ``beat``, called again and again, may raise to end it early."""
@@ -56,14 +60,16 @@ class Pipeline:
             ModelFailed: what the model gave cannot be used.
             Abandoned: nobody waits for the result any more.
         """
-        stages = Stages(job.paired_at_s)
-        stages.ended("pair")
-        with blaming(self._topics["image"]):
-            self._refuse_old(job)
-        reading = self._reader.read(job, stages)
-        with blaming(self._topics[next(iter(job.sparse), "image")]):
-            self._completer.reconfigure(job.settings)
-            dense = self._completer.complete(reading.frame, beat=ticket.beat)
+        with self._completer.turn(ticket.beat) as beat:
+            job = ticket.newest(job)  # others may have come while this one waited
+            stages = Stages(job.paired_at_s)
+            stages.ended("pair")
+            with blaming(self._topics["image"]):
+                self._refuse_old(job)
+            reading = self._reader.read(job, stages)
+            with blaming(self._topics[next(iter(job.sparse), "image")]):
+                self._completer.reconfigure(job.settings)
+                dense = self._completer.complete(reading.frame, beat=beat)
         stages.ended("complete")
         messages = self._outputs.messages(reading, dense, job.settings)
         stages.ended("pack")

@@ -6,14 +6,14 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from sdim_ros.core.config import ModelSettings, Settings
 from sdim_ros.core.types import DenseDepth, Frame, ModelUnavailable
 from sdim_ros.ros.pipeline import Completer
 
-# How often a thread that waits for its turn shows that it lives.
+# How often a thread that waits for its turn looks whether the one before it still lives.
 BEAT_S = 0.2
 
 
@@ -52,18 +52,34 @@ class _Loaded:
         self.completer, self.settings = completer, settings
         self._changed = threading.Condition()
         self._queue: deque[object] = deque()
+        self._beats = 0  # of those whose turn it was
 
     @contextmanager
-    def turn(self, beat: Callable[[], Any]) -> Iterator[None]:
-        """Wait until all who came before are done; a lock alone would let one thread starve."""
-        me = object()
+    def turn(self, beat: Callable[[], Any]) -> Iterator[Callable[[], None]]:
+        """Wait until all who came before are done; a lock alone would let one thread starve.
+
+        Those who wait show life only as long as the one whose turn it is does: when it hangs in
+        the model, the model is lost to all of them, and their watchdogs must say so.
+
+        Yields:
+            what the thread calls instead of ``beat``.
+        """
+        me, seen = object(), -1
         with self._changed:
             self._queue.append(me)
         try:
             with self._changed:
                 while not self._changed.wait_for(lambda: self._queue[0] is me, BEAT_S):
-                    beat()
-            yield
+                    if self._beats != seen:
+                        seen = self._beats
+                        beat()
+
+            def counted_beat() -> None:
+                self._beats += 1
+                beat()
+
+            counted_beat()
+            yield counted_beat
         finally:
             with self._changed:
                 self._queue.remove(me)
@@ -80,10 +96,13 @@ class _Share:
     def description(self) -> str:
         return f"{self._loaded.completer.description}, shared"
 
+    def turn(self, beat: Callable[[], None]) -> AbstractContextManager[Callable[[], None]]:
+        """Wait for the model; ``complete`` belongs inside."""
+        return self._loaded.turn(beat)
+
     def reconfigure(self, settings: Settings) -> None:
         self._settings = settings
 
     def complete(self, frame: Frame, *, beat: Callable[[], None] | None = None) -> DenseDepth:
-        with self._loaded.turn(beat or (lambda: None)):
-            self._loaded.completer.reconfigure(self._settings)
-            return self._loaded.completer.complete(frame, beat=beat)
+        self._loaded.completer.reconfigure(self._settings)
+        return self._loaded.completer.complete(frame, beat=beat)

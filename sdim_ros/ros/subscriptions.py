@@ -8,7 +8,8 @@ from typing import Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.qos import (
+    QoSPolicyKind, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from stereo_msgs.msg import DisparityImage
@@ -16,6 +17,10 @@ from stereo_msgs.msg import DisparityImage
 from sdim_ros.core.config import SOURCES, InputSettings, sources_of
 
 QUEUE_DEPTH = 5
+# What users may set by qos_overrides.<topic>.
+QOS_OVERRIDES = QoSOverridingOptions(policy_kinds=(
+    QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
+    QoSPolicyKind.DURABILITY))
 # Names as users remap them; a transport adds its own to the end.
 BASES = {
     "image": "image", "camera_info": "camera_info", "sparse_depth": "sparse_depth/image",
@@ -73,7 +78,7 @@ class Subscriptions:
         return self._node.create_subscription(
             kind, topic, lambda message: self._on_message(role, message),
             QoSProfile(depth=QUEUE_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=QOS_OVERRIDES,
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=lambda event: self._warn(
                     topic, "incompatible_qos", incompatible_text("publisher", event)),

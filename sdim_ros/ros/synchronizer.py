@@ -154,9 +154,8 @@ class FrameSynchronizer:
         latest = self._clock() - self.settings.timeout_s
         for image in sorted((i for i in self._unpaired.values() if i.heard_at <= latest),
                             key=lambda envelope: envelope.time_ns):
-            if image.time_ns < self._newest_emitted_ns:  # results do not go back in time
-                del self._unpaired[image.time_ns]
-                self.counters["unpaired"] += 1
+            if image.time_ns < self._newest_emitted_ns:
+                self._overtaken(image)
                 continue
             self.counters["timed out"] += 1
             self._emit(image, self._partial(image.time_ns))
@@ -215,14 +214,14 @@ class FrameSynchronizer:
         side = self._image if name == "image" else self._of_source.get(name)
         topic, now = self._heard[name], self._clock()
         topic.arrivals.append(now)
-        topic.last_ns = stamp_ns(message.header)
+        before_ns, topic.last_ns = topic.last_ns, stamp_ns(message.header)
         self.counters["images" if name == "image" else "sparse"] += 1
         if topic.last_ns == 0:
             raise BadInput(
                 "zero_stamp", "message with the stamp 0: expected the time of the measurement; "
                 "have the driver fill header.stamp")
         envelope = _Envelope(max(0, topic.last_ns + offset_ns), name, message, now)
-        if side.recent and envelope.time_ns < side.recent[-1].time_ns - JUMP_BACK_NS:
+        if topic.last_ns < before_ns - JUMP_BACK_NS:
             self._jump_back(envelope.time_ns, side)
         self._note_gap(envelope.time_ns, side)
         if side is self._image:
@@ -275,9 +274,18 @@ class FrameSynchronizer:
         for side, envelope in zip(self._sides(), (image, *sparse), strict=True):
             if side.waiting is envelope:
                 side.waiting = None
-        if image.time_ns in self._unpaired:  # else it went on without them
+        if image.time_ns not in self._unpaired:
+            return  # it went on without them
+        if image.time_ns < self._newest_emitted_ns:
+            self._overtaken(image)
+        else:
             self.counters["pairs"] += 1
             self._emit(image, sparse)
+
+    def _overtaken(self, image: _Envelope) -> None:
+        """Results do not go back in time."""
+        del self._unpaired[image.time_ns]
+        self.counters["overtaken"] += 1
 
     def _emit(self, image: _Envelope, sparse: Sequence[_Envelope]) -> None:
         del self._unpaired[image.time_ns]

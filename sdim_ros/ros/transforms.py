@@ -9,9 +9,10 @@ from rclpy.duration import Duration
 from rclpy.time import Time
 from std_msgs.msg import Header
 
-from sdim_ros.core.config import ProjectionSettings
+from sdim_ros.core.config import Settings
 from sdim_ros.core.projection import pose_matrix
 from sdim_ros.core.types import BadInput
+from sdim_ros.ros.messages import stamp_ns
 
 
 class Transforms:
@@ -29,18 +30,19 @@ class Transforms:
         if self._buffer is not None:
             self._buffer.clear()
 
-    def pose(
-        self, image: Header, sensor: Header, settings: ProjectionSettings
-    ) -> np.ndarray | None:
+    def pose(self, image: Header, sensor: Header, settings: Settings) -> np.ndarray | None:
         """The (4, 4) pose of the sensor in the image's frame; None = they are the same.
 
-        With ``projection.fixed_frame`` it is the pose of where the sensor was at its own stamp,
-        in the frame of the camera at the image's stamp.
+        With ``projection.fixed_frame`` it is the pose of where the sensor was when it measured,
+        in the frame of the camera at the image's stamp. It measured at its stamp, moved by
+        ``sync.offset_s``.
 
         Raises:
             BadInput: ``no_transform``.
         """
-        carried = bool(settings.fixed_frame) and sensor.stamp != image.stamp
+        how = settings.projection
+        measured = Time.from_msg(sensor.stamp) + Duration(seconds=settings.sync.offset_s)
+        carried = bool(how.fixed_frame) and measured.nanoseconds != stamp_ns(image)
         if sensor.frame_id == image.frame_id and not carried:
             return None
         if self._buffer is None:
@@ -48,19 +50,19 @@ class Transforms:
                 "no_transform", f"it is in frame '{sensor.frame_id}', the image in "
                 f"'{image.frame_id}': expected the same frame and no projection.fixed_frame, or "
                 "the pose in projection.extrinsics, since tf2_ros cannot be imported here")
-        wait = Duration(seconds=settings.tf_timeout_s)
+        wait = Duration(seconds=how.tf_timeout_s)
         try:
             if carried:
                 found = self._buffer.lookup_transform_full(
                     image.frame_id, Time.from_msg(image.stamp), sensor.frame_id,
-                    Time.from_msg(sensor.stamp), settings.fixed_frame, wait)
+                    measured, how.fixed_frame, wait)
             else:
                 found = self._buffer.lookup_transform(
-                    image.frame_id, sensor.frame_id, Time.from_msg(sensor.stamp), wait)
+                    image.frame_id, sensor.frame_id, measured, wait)
         except Exception as problem:  # tf2 has one class for each kind, with no other base
             raise BadInput(
                 "no_transform", f"no transform from frame '{sensor.frame_id}' to "
-                f"'{image.frame_id}' within projection.tf_timeout_s = {settings.tf_timeout_s} s "
+                f"'{image.frame_id}' within projection.tf_timeout_s = {how.tf_timeout_s} s "
                 f"({problem}): expected both in one TF tree; check its publishers and stamps, "
                 "or set projection.extrinsics") from problem
         moved, turned = found.transform.translation, found.transform.rotation

@@ -1,6 +1,7 @@
 """Frames of a ROS bag: an image topic, and sparse depth as an image or as points.
 
-Bags are read without ROS; a frame gets what the node with its default settings would get.
+Bags are read without ROS. Depth images must be registered to the image, and points come with the
+pose of their sensor: TF in the bag is not read.
 """
 
 from __future__ import annotations

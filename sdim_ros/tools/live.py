@@ -250,20 +250,25 @@ class Peer:
         if topic == "depth/completed":
             self.arrival_s[stamp_ns] = now_s
 
+    def _spin(self, ready: Callable[[], bool], timeout_s: float) -> bool:
+        return spin(self.executor, self.process, ready, timeout_s)
+
     def _wait(self, ready: Callable[[], bool], what: str) -> None:
         """Serve messages until ``ready``; SdimError when that takes over a minute."""
         if not self._spin(ready, TIMEOUT_S):
             raise self.process.problem(f"the node did not {what} within {TIMEOUT_S:.0f} s")
 
-    def _spin(self, ready: Callable[[], bool], timeout_s: float) -> bool:
-        """Serve messages until ``ready``; SdimError when the node ends."""
-        end_s = time.monotonic() + timeout_s
-        while not ready():
-            self.process.check()
-            if time.monotonic() > end_s:
-                return False
-            self.executor.spin_once(timeout_sec=0.05)
-        return True
+
+def spin(executor: SingleThreadedExecutor, process: NodeProcess, ready: Callable[[], bool],
+         timeout_s: float) -> bool:
+    """Serve messages until ``ready``, False when it is too late; SdimError when the node ends."""
+    end_s = time.monotonic() + timeout_s
+    while not ready():
+        process.check()
+        if time.monotonic() > end_s:
+            return False
+        executor.spin_once(timeout_sec=0.05)
+    return True
 
 
 def write_bag(path: Path, recording: Recording) -> None:

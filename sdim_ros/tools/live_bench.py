@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,10 +26,10 @@ from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.projection import depth_to_points, lidar_to_sparse
 from sdim_ros.core.types import Frame, SdimError
 from sdim_ros.ros import messages
-from sdim_ros.tools.live import NODE_COMMAND, PERIOD_NS, QOS, TIMEOUT_S, NodeProcess, environment
+from sdim_ros.tools.live import NODE_COMMAND, PERIOD_NS, QOS, TIMEOUT_S, NodeProcess, environment, spin
 
 # What the node adds to the core: between the last message of a set and its results on the wire.
-STAGES = ("pair", "decode", "transform", "project", "pack", "publish")
+STAGES = ("pair", "decode", "rectify", "transform", "project", "pack", "publish")
 CLOUD_POINTS = 30_000
 
 
@@ -114,14 +115,8 @@ class _Rig:
                 self.reports |= {found[1]: float(pair.value) for pair in status.values
                                  if (found := re.fullmatch(r"(\w+) ms p50", pair.key))}
 
-    def _spin(self, ready: Any, timeout_s: float) -> bool:
-        end_s = time.monotonic() + timeout_s
-        while not ready():
-            self.process.check()
-            if time.monotonic() > end_s:
-                return False
-            self.executor.spin_once(timeout_sec=0.05)
-        return True
+    def _spin(self, ready: Callable[[], Any], timeout_s: float) -> bool:
+        return spin(self.executor, self.process, ready, timeout_s)
 
 
 def _cloud(frame: Frame) -> np.ndarray:
