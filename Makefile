@@ -56,7 +56,7 @@ demo: $(READY)
 	@$(VENV)/bin/sdim demo --out demo_out
 
 test: $(READY)
-	@$(VENV)/bin/python -m pytest -q -ra test
+	@$(VENV)/bin/python -m pytest -q -ra -n 2 --dist loadfile test
 
 soak: $(READY)
 	@$(VENV)/bin/python test/soak.py

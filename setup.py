@@ -49,7 +49,7 @@ setup(
     ],
     extras_require={
         # Without this entry colcon test finds no tests, and says that all went well.
-        "test": ["pytest>=7,<9"],
+        "test": ["pytest>=7,<9", "pytest-xdist>=3"],
         # Curves in the browser, and Hypersim's files.
         "train": ["tensorboard>=2.14", "h5py>=3.8"],
     },

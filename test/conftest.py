@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# Domains over 101 use ports that Linux gives away to others.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+# As many processes as cores run side by side: each with one thread, read when PyTorch loads.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+# Domains over 101 use ports that Linux gives away to others; those over 50 are of live runs.
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 50)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 LOGS = tempfile.TemporaryDirectory(prefix="sdim_ros_log_")
 os.environ["ROS_LOG_DIR"] = LOGS.name

@@ -28,8 +28,9 @@ MIN_HIDDEN = 10
 # Extra cost of leaving the default, over the number of hidden points.
 WEIGHTS_PRIOR = 10
 # A hundred hidden points tell good answers from bad ones, but little about how good they are: on
-# indoor and street frames their own optimum did worse than leaning towards this default.
-DEFAULT_TRUST, TRUST_PRIOR = 0.8, 60
+# indoor and street frames their own optimum did worse than leaning towards this default. On
+# rendered scenes 1 had up to 1.6 % less MAE than 0.8, and the same RMSE.
+DEFAULT_TRUST, TRUST_PRIOR = 1.0, 60
 # Strength of the smoother over the area of an image for each known pixel.
 REACH = 0.15
 # How much a sure answer counts beside a measurement, where both correct a guess: on rendered

@@ -1,13 +1,14 @@
 """``sdim ablate``: the paper's ablation and the choices that it leaves open, by short trainings.
 
-All start from one base that has learnt to tell depth from images alone: a vision-language model
-that knows nothing yet has nothing that a careful start could protect.
+The rows of a seed start from one base that has learnt to tell depth from images alone: a
+vision-language model that knows nothing yet has nothing that a careful start could protect.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ from rich.console import Console
 from sdim_ros.core import checkpoint, fill
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import ModelSettings, Settings
-from sdim_ros.core.types import BadSetting, Frame
+from sdim_ros.core.types import BadSetting, Camera, Frame
 from sdim_ros.tools import train
 from sdim_ros.tools.complete import make_folder
 from sdim_ros.tools.sampling import sample_points
@@ -66,22 +67,24 @@ def run(args: argparse.Namespace) -> int:
     plan, rows = read_plan(args.config)
     wanted = _wanted(rows, args.only)
     console, results = Console(), make_folder(args.out) / "rows.jsonl"
-    code = _train_base(plan, args)
+    code = 0
     # Seed after seed, so that an unfinished table has all rows.
-    todo = [(seed, row) for seed in plan["seeds"] for row in wanted]
-    for seed, row in todo:
-        if code:
-            return code
-        if (row.name, seed) in {(r["name"], r["seed"]) for r in read_results(results)}:
-            continue
-        console.print(f"[bold]{row.name}[/bold], seed {seed}: {row.what}")
-        folder = args.out / "runs" / f"{row.name}-{seed}"
-        base = {"seed": seed, "base": str(args.out / "base" / "stock")}
-        code = _train(changed(plan["common"], {**row.set, **base}), folder, args)
-        if code == 0:
-            figures = judge(folder / "checkpoint", **plan["judge"])
-            _append(results, {"name": row.name, "seed": seed, **figures})
-            shutil.rmtree(folder)
+    for seed in plan["seeds"]:
+        done = {(result["name"], result["seed"]) for result in read_results(results)}
+        todo = [row for row in wanted if (row.name, seed) not in done]
+        base = args.out / f"base-{seed}"
+        code = code or (_train_base(plan["base"], seed, base, args) if todo else 0)
+        for row in todo:
+            if code:
+                break
+            console.print(f"[bold]{row.name}[/bold], seed {seed}: {row.what}")
+            folder = args.out / "runs" / f"{row.name}-{seed}"
+            start = {"seed": seed, "base": str(base / "stock")}
+            code = _train(changed(plan["common"], {**row.set, **start}), folder, args)
+            if code == 0:
+                figures = judge(folder / "checkpoint", **plan["judge"])
+                _append(results, {"name": row.name, "seed": seed, **figures})
+                shutil.rmtree(folder)
     table = as_markdown(rows, read_results(results))
     checkpoint.write_text(args.out / "table.md", table)
     console.print(table, markup=False)
@@ -134,7 +137,7 @@ def judge(folder: Path, frames: int, points: int, pixels: int) -> dict[str, floa
     completer = Completer(Settings(model=ModelSettings(checkpoint=str(folder))))
     errors = []
     for seed in range(frames):
-        image, depth, _ = render_reserved(seed)
+        image, depth, _ = _reserved(seed)
         sparse = sample_points(depth, str(points), seed)
         askable = np.flatnonzero((depth > 0) & (sparse == 0))
         at = np.random.default_rng(seed).choice(askable, pixels, replace=False)
@@ -146,6 +149,12 @@ def judge(folder: Path, frames: int, points: int, pixels: int) -> dict[str, floa
     (mae, linear_mae), (rmse, linear_rmse) = np.mean(errors, axis=0)
     names = ("mae", "rmse", "linear_mae", "linear_rmse")
     return dict(zip(names, map(float, (mae, rmse, linear_mae, linear_rmse))))
+
+
+@functools.cache
+def _reserved(seed: int) -> tuple[np.ndarray, np.ndarray, Camera]:
+    """Every row is judged on the same scenes; rendering takes as long as asking."""
+    return render_reserved(seed)
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
@@ -182,15 +191,17 @@ def _wanted(rows: list[Row], only: str | None) -> list[Row]:
     return [row for row in rows if row.name in names]
 
 
-def _train_base(plan: Mapping[str, Any], args: argparse.Namespace) -> int:
-    """The model that all rows start from, as a stock model: without any part of SDIM."""
-    folder = args.out / "base"
+def _train_base(
+    recipe: Mapping[str, Any], seed: int, folder: Path, args: argparse.Namespace
+) -> int:
+    """What the rows of this seed start from, a stock model: without any part of SDIM."""
     if (folder / "stock" / "config.json").is_file():
         return 0
-    code = _train(plan["base"], folder / "run", args)
+    code = _train({**recipe, "seed": recipe["seed"] + seed}, folder / "run", args)
     if code == 0:
         model = checkpoint.load(ModelSettings(checkpoint=str(folder / "run" / "checkpoint")))
         checkpoint.save_stock(model, folder / "stock")
+        shutil.rmtree(folder / "run")
     return code
 
 

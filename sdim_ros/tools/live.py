@@ -103,7 +103,7 @@ def environment(ros_log: str) -> Iterator[None]:
     """Keep this run among its own two processes, with shared memory that fits an image."""
     before = dict(os.environ)
     os.environ |= {
-        "ROS_DOMAIN_ID": str(random.SystemRandom().randint(1, 100)),
+        "ROS_DOMAIN_ID": str(random.SystemRandom().randint(51, 100)),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_LOG_DIR": ros_log,
     }
