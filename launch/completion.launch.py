@@ -31,7 +31,8 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "cameras", default_value="",
             description="Namespaces of several cameras, separated by spaces: one process completes "
-            "them all with one model, the inputs are looked for in each, so by relative names; empty = one camera."),
+            "them all with one model. Inputs are looked for in each, so by relative names; "
+            "empty = one camera."),
         DeclareLaunchArgument(
             "params_file", default_value=str(CONFIG / "completion.yaml"),
             description="Parameters of the node."),

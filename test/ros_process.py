@@ -206,7 +206,8 @@ class Peer:
         """Publish messages, each by its publisher, under one stamp and return it."""
         time_ns = self.next_ns() if time_ns is None else time_ns
         for publisher, message in pairs:
-            publisher.publish(stamped(message, time_ns, message.header.frame_id or "camera_optical"))
+            frame_id = message.header.frame_id or "camera_optical"
+            publisher.publish(stamped(message, time_ns, frame_id))
         return time_ns
 
     def send_good(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from sdim_ros.core import checkpoint, engine, queries
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import Settings
 from sdim_ros.core.prompts import NumberFormat
-from sdim_ros.core.types import Frame
+from sdim_ros.core.types import Camera, Frame
 from sdim_ros.tools import bench
 from sdim_ros.tools.cli import main
 
@@ -67,3 +68,22 @@ def test_counts_that_make_no_sense_are_refused(flags: list[str], tmp_path: Path,
                                                capsys: pytest.CaptureFixture) -> None:
     assert main(["bench", "--out", str(tmp_path), *flags]) == 2
     assert "expected 1 <= naive <= queries <= 306700" in capsys.readouterr().err
+
+
+def test_the_stages_of_the_node_come_from_the_node_itself() -> None:
+    pytest.importorskip("rclpy")
+    import ros_process
+
+    from sdim_ros.tools import live_bench
+
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (160, 240, 3), dtype=np.uint8)
+    dense = rng.uniform(2, 9, (160, 240)).astype(np.float32)
+    scene = Frame(image, dense, Camera(200.0, 200.0, 120.0, 80.0, 240, 160))
+    figures = live_bench.measure(
+        scene, Settings(), frames=3, command=[sys.executable, ros_process.__file__])
+    stages = dict(figures["frame_ms"])
+    assert stages.pop("total") == pytest.approx(sum(stages.values()))
+    assert {"pair", "decode", "project", "pack", "publish"} <= set(stages)
+    assert "complete" not in stages  # the model's own time is none of the node's
+    assert figures["edge_aware_ms"] > 0 and figures["image"] == [240, 160]

@@ -61,7 +61,8 @@ def rvl(codes):
 
 def test_png_colours_are_exact_and_jpeg_colours_close():
     bgr = SMOOTH[:, :, ::-1]
-    exact = read_compressed_colour(message("bgr8; png compressed bgr8", picture(".png", bgr)), LIMIT)
+    exact = read_compressed_colour(
+        message("bgr8; png compressed bgr8", picture(".png", bgr)), LIMIT)
     assert np.array_equal(exact, SMOOTH)
     close = read_compressed_colour(message("rgb8; jpeg compressed bgr8", picture(".jpg", bgr)),
                                    LIMIT)
@@ -74,8 +75,9 @@ def test_a_grey_picture_has_three_equal_channels():
 
 
 @pytest.mark.parametrize("density", [0, 0.02, 0.5, 1])
-@pytest.mark.parametrize("form", ["16UC1; compressedDepth", "mono16; compressedDepth png", "16UC1; compressedDepth png",
-                                  "16UC1; compressedDepth rvl"])
+@pytest.mark.parametrize("form", [
+    "16UC1; compressedDepth", "16UC1; compressedDepth png", "16UC1; compressedDepth rvl",
+    "mono16; compressedDepth png"])
 def test_millimetres_survive_both_codecs(form, density):
     codes = rng.integers(1, 65536, (30, 41)) * (rng.random((30, 41)) < density)
     codes = codes.astype(np.uint16)

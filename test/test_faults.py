@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-ROWS = re.findall(r"^\| F(\d+) \| (.+?) \| (.+?) \| (.*?) ?\|$", (TESTS / "FAULTS.md").read_text(), re.M)
+ROWS = re.findall(r"^\| F(\d+) \| (.+?) \| (.+?) \| (.*?) ?\|$",
+                  (TESTS / "FAULTS.md").read_text(), re.M)
 
 
 def test_every_fault_stands_once_in_the_table():

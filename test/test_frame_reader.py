@@ -28,7 +28,8 @@ class Reader:
 
     def __init__(self, buffer=None):
         self.warned = []
-        self.reader = FrameReader(TOPICS, Transforms(buffer), lambda *text: self.warned.append(text))
+        self.reader = FrameReader(
+            TOPICS, Transforms(buffer), lambda *text: self.warned.append(text))
 
     def read(self, job):
         return self.reader.read(job, Stages(0.0))

@@ -61,7 +61,8 @@ def test_silent_topic_is_named(peer):
         assert publish_until(
             peer, (peer.info, ros_process.camera_info()), (peer.image, ros_process.colour_image()),
             condition=lambda: re.search(
-                "nothing arrives on /sparse_depth/image or /points or /disparity;", node.log())), node.log()
+                "nothing arrives on /sparse_depth/image or /points or /disparity;",
+                node.log())), node.log()
         assert peer.spin_until(lambda: peer.diagnosed("sync").get("level") == 1)
         peer.warm_up()
         assert peer.spin_until(lambda: peer.diagnosed("sync").get("level") == 0)

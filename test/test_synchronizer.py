@@ -102,6 +102,24 @@ def test_late_and_disordered_messages_still_pair_and_never_go_back_in_time(imple
     assert setup.sync.counters["overtaken"] == 1 and setup.sync.counters["resets"] == 0
 
 
+def test_a_loop_of_a_bag_is_one_jump_and_loses_no_image_after_it(implementation):
+    """Three images for each cloud; after the loop the images come first."""
+    setup = Setup(implementation, slop_s=0.001)
+    for _ in range(2):
+        for i in range(9):
+            setup.add_image(50 + i / 30)
+            if i % 3 == 2:
+                setup.add_sparse(50 + (i - 2) / 30)
+    assert setup.sync.counters["resets"] == 0  # 0.3 s back is within what overtakes
+    for start in (100, 20):
+        for i in range(9):
+            setup.add_image(start + i / 30)
+            if i % 3 == 2:
+                setup.add_sparse(start + (i - 2) / 30)
+    assert setup.sync.counters["resets"] == 1
+    assert [pair[0] for pair in setup.pairs[-3:]] == pytest.approx([20, 20.1, 20.2])
+
+
 def test_two_topics_of_different_clocks_do_not_look_like_a_jump(implementation):
     setup = Setup(implementation)
     for i in range(5):

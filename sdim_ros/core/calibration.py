@@ -27,9 +27,9 @@ def read_camera(info: Any, width: int, height: int) -> Camera:
         width, height: size of the image that arrived, pixels.
 
     Raises:
-        BadInput: ``uncalibrated`` or ``camera_size``.
+        BadInput: ``uncalibrated``, ``camera_size`` or ``right_camera``.
     """
-    k, p = matrix(info, "k"), matrix(info, "p")
+    k, p = _matrix(info, "k"), _matrix(info, "p")
     window = _Window.of(info, width, height)
     if not k.any():
         raise BadInput(
@@ -52,7 +52,7 @@ def is_rescaled(info: Any, width: int, height: int) -> bool:
     return _Window.of(info, width, height).rescaled
 
 
-def matrix(info: Any, name: str) -> np.ndarray:
+def _matrix(info: Any, name: str) -> np.ndarray:
     """``k``, ``r`` (3, 3) or ``p`` (3, 4) of a CameraInfo, float64."""
     return _numbers(info, name).reshape(3, -1)
 
@@ -77,13 +77,13 @@ class Rectifier:
         camera: intrinsics of the rectified image.
 
     Raises:
-        BadInput: ``uncalibrated``, ``camera_size`` or ``distortion_model``.
+        BadInput: as of ``read_camera``, or ``distortion_model``.
     """
 
     def __init__(self, info: Any, width: int, height: int) -> None:
         self.camera = read_camera(info, width, height)
-        raw = _Window.of(info, width, height).camera(matrix(info, "k"))
-        turn = matrix(info, "r")
+        raw = _Window.of(info, width, height).camera(_matrix(info, "k"))
+        turn = _matrix(info, "r")
         self._turn = turn if turn.any() else np.eye(3)  # never filled in: not turned
         bent = _numbers(info, "d")
         self._lens = _lens(info.distortion_model, bent)

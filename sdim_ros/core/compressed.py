@@ -55,9 +55,9 @@ def read_compressed_depth(message: Any, max_pixels: int) -> np.ndarray:
         BadInput: ``encoding``, ``truncated`` or ``image_size``.
     """
     encoding, _, transport = (part.strip() for part in message.format.partition(";"))
-    words = transport.split()
-    if encoding not in ("16UC1", "mono16", "32FC1") or words[:1] != ["compressedDepth"] or words[1:] not in (
-            [], ["png"], ["rvl"]):
+    name, *codec = transport.split() or [""]
+    if (encoding not in ("16UC1", "mono16", "32FC1") or name != "compressedDepth"
+            or codec not in ([], ["png"], ["rvl"])):
         raise BadInput(
             "encoding", f"compressed depth of format '{message.format}': expected '16UC1; "
             "compressedDepth png', or 32FC1, or rvl; JPEG changes depths and is never read, use "
@@ -67,7 +67,7 @@ def read_compressed_depth(message: Any, max_pixels: int) -> np.ndarray:
         raise BadInput("truncated", f"compressed depth of {len(data)} bytes: expected a header "
                        f"of {_CONFIG.size} and an image; check the link to the publisher")
     _, quantum_a, quantum_b = _CONFIG.unpack_from(data)
-    decode = _decode_rvl if words[1:] == ["rvl"] else _decode_png
+    decode = _decode_rvl if codec == ["rvl"] else _decode_png
     codes = decode(data[_CONFIG.size:], max_pixels)
     if encoding != "32FC1":
         return (codes.astype(np.float64) / MM_PER_M).astype(np.float32)

@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_msgs.msg import Header
 
-from sdim_ros.core.calibration import (
-    Rectifier, is_distorted, is_rescaled, read_camera)
+from sdim_ros.core.calibration import Rectifier, is_distorted, is_rescaled, read_camera
 from sdim_ros.core.compressed import read_compressed_colour, read_compressed_depth
 from sdim_ros.core.config import Settings
 from sdim_ros.core.projection import (
@@ -118,7 +116,8 @@ class FrameReader:
         with blaming(self._topics["camera_info"]):
             rectifier = self._rectifier_of(job, width, height)
             camera = rectifier.camera if rectifier else read_camera(job.info, width, height)
-            if is_rescaled(job.info, width, height):
+            rescaled = is_rescaled(job.info, width, height)
+            if rescaled:
                 self._warn_once(
                     "rescaled", f"it is of {job.info.width}x{job.info.height}, the image "
                     f"{width}x{height}: taken as scaled as a whole; where it is cropped, have "
@@ -126,16 +125,19 @@ class FrameReader:
         if rectifier:
             image = rectifier.image(image)
             stages.ended("rectify")
-        maps = [np.zeros((height, width), np.float32)]
+        maps = []
         for source, message in job.sparse.items():
             with blaming(self._topics[source]):
                 depth = getattr(self, f"_{source}")(message, job, camera, rectifier, stages)
                 _check_registered(depth, camera)
                 maps.append(depth)
-        frame = Frame(image=image, sparse=nearest_of(maps[1:] or maps), camera=camera,
-                      stamp_ns=stamp_ns(header))
+        sparse = nearest_of(maps) if maps else np.zeros((height, width), np.float32)
+        frame = Frame(image=image, sparse=sparse, camera=camera, stamp_ns=stamp_ns(header))
         stages.ended("project")
-        return Reading(frame, self._info_of(job, camera, rectifier))
+        # What no longer fits the driver's info goes out with the intrinsics that it has now.
+        info = camera_message(camera, header) if rectifier or rescaled else (
+            camera_info_message(job.info, header))
+        return Reading(frame, info)
 
     def _points(self, message: Any, job: Job, camera: Camera, _: Rectifier | None,
                 stages: Stages) -> np.ndarray:
@@ -223,13 +225,6 @@ class FrameReader:
         if self._rectifiers.get(camera, (None,))[0] != key:
             self._rectifiers[camera] = (key, Rectifier(info, width, height))
         return self._rectifiers[camera][1]
-
-    @staticmethod
-    def _info_of(job: Job, camera: Camera, rectifier: Rectifier | None) -> CameraInfo:
-        header: Header = job.image.header
-        if rectifier or is_rescaled(job.info, camera.width, camera.height):
-            return camera_message(camera, header)
-        return camera_info_message(job.info, header)
 
 
 def _check_registered(depth: np.ndarray, camera: Camera) -> None:

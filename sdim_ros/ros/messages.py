@@ -20,12 +20,7 @@ def stamp_ns(header: Header) -> int:
 
 def colour_message(image: np.ndarray, header: Header) -> Image:
     """An rgb8 image of (H, W, 3) uint8 RGB."""
-    height, width, _ = image.shape
-    message = Image(
-        header=header, height=height, width=width, encoding="rgb8", is_bigendian=False,
-        step=3 * width)
-    message.data = _payload(np.ascontiguousarray(image))
-    return message
+    return _image_message(image, header, "rgb8")
 
 
 def depth_message(depth: np.ndarray, header: Header, encoding: str) -> Image:
@@ -40,23 +35,13 @@ def depth_message(depth: np.ndarray, header: Header, encoding: str) -> Image:
         fits = (scaled >= 0) & (scaled <= np.iinfo(np.uint16).max)
         pixels = np.where(fits, scaled, 0).astype(np.uint16)
     else:
-        pixels = np.ascontiguousarray(depth, np.float32)
-    height, width = depth.shape
-    message = Image(
-        header=header, height=height, width=width, encoding=encoding,
-        is_bigendian=sys.byteorder == "big", step=width * pixels.itemsize)
-    message.data = _payload(pixels)
-    return message
+        pixels = depth.astype(np.float32, copy=False)
+    return _image_message(pixels, header, encoding)
 
 
 def normals_message(normals: np.ndarray, header: Header) -> Image:
     """An image of (H, W, 3) float32 vectors, 32FC3: x, y, z, NaN = unknown."""
-    height, width, _ = normals.shape
-    message = Image(
-        header=header, height=height, width=width, encoding="32FC3",
-        is_bigendian=sys.byteorder == "big", step=width * 12)
-    message.data = _payload(np.ascontiguousarray(normals, np.float32))
-    return message
+    return _image_message(normals.astype(np.float32, copy=False), header, "32FC3")
 
 
 def cloud_message(points: np.ndarray, colours: np.ndarray | None, header: Header) -> PointCloud2:
@@ -100,6 +85,16 @@ def camera_info_message(info: CameraInfo, header: Header) -> CameraInfo:
         header=header, height=info.height, width=info.width,
         distortion_model=info.distortion_model, d=info.d, k=info.k, r=info.r, p=info.p,
         binning_x=info.binning_x, binning_y=info.binning_y, roi=info.roi)
+
+
+def _image_message(pixels: np.ndarray, header: Header, encoding: str) -> Image:
+    """An image of (H, W) or (H, W, C) in the number type of the encoding."""
+    pixels = np.ascontiguousarray(pixels)
+    message = Image(
+        header=header, height=pixels.shape[0], width=pixels.shape[1], encoding=encoding,
+        is_bigendian=sys.byteorder == "big", step=pixels[:1].nbytes)
+    message.data = _payload(pixels)
+    return message
 
 
 def _payload(pixels: np.ndarray) -> array.array:

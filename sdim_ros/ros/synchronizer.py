@@ -154,11 +154,7 @@ class FrameSynchronizer:
         latest = self._clock() - self.settings.timeout_s
         for image in sorted((i for i in self._unpaired.values() if i.heard_at <= latest),
                             key=lambda envelope: envelope.time_ns):
-            if image.time_ns < self._newest_emitted_ns:
-                self._overtaken(image)
-                continue
-            self.counters["timed out"] += 1
-            self._emit(image, self._partial(image.time_ns))
+            self._emit(image, self._partial(image.time_ns), "timed out")
 
     def complaint(self) -> str | None:
         """What is wrong when nothing came together for ``warn_after_s`` seconds, else None."""
@@ -199,6 +195,8 @@ class FrameSynchronizer:
         self.counters["unpaired"] += len(self._unpaired)
         self._unpaired.clear()
         self._newest_emitted_ns = -1
+        for topic in self._heard.values():
+            topic.last_ns = 0  # whichever comes next is no jump
         for side in self._sides():
             side.entry = self._filter_type()
             side.recent = deque(maxlen=self.settings.queue_size)
@@ -211,18 +209,18 @@ class FrameSynchronizer:
         matcher.registerCallback(self._matched)
 
     def _add(self, name: str, message: Any, offset_ns: int) -> None:
-        side = self._image if name == "image" else self._of_source.get(name)
-        topic, now = self._heard[name], self._clock()
+        side = self._image if name == "image" else self._of_source[name]
+        topic, now, time_ns = self._heard[name], self._clock(), stamp_ns(message.header)
         topic.arrivals.append(now)
-        before_ns, topic.last_ns = topic.last_ns, stamp_ns(message.header)
         self.counters["images" if name == "image" else "sparse"] += 1
-        if topic.last_ns == 0:
+        if time_ns == 0:
             raise BadInput(
                 "zero_stamp", "message with the stamp 0: expected the time of the measurement; "
                 "have the driver fill header.stamp")
-        envelope = _Envelope(max(0, topic.last_ns + offset_ns), name, message, now)
-        if topic.last_ns < before_ns - JUMP_BACK_NS:
+        envelope = _Envelope(max(0, time_ns + offset_ns), name, message, now)
+        if time_ns < topic.last_ns - JUMP_BACK_NS:
             self._jump_back(envelope.time_ns, side)
+        topic.last_ns = time_ns
         self._note_gap(envelope.time_ns, side)
         if side is self._image:
             self._await_partner(envelope)
@@ -274,22 +272,17 @@ class FrameSynchronizer:
         for side, envelope in zip(self._sides(), (image, *sparse), strict=True):
             if side.waiting is envelope:
                 side.waiting = None
-        if image.time_ns not in self._unpaired:
-            return  # it went on without them
+        if image.time_ns in self._unpaired:  # else it went on without them
+            self._emit(image, sparse, "pairs")
+
+    def _emit(self, image: _Envelope, sparse: Sequence[_Envelope], counter: str) -> None:
+        """Hand a set on, unless a newer one went before: results do not go back in time."""
+        del self._unpaired[image.time_ns]
         if image.time_ns < self._newest_emitted_ns:
-            self._overtaken(image)
-        else:
-            self.counters["pairs"] += 1
-            self._emit(image, sparse)
-
-    def _overtaken(self, image: _Envelope) -> None:
-        """Results do not go back in time."""
-        del self._unpaired[image.time_ns]
-        self.counters["overtaken"] += 1
-
-    def _emit(self, image: _Envelope, sparse: Sequence[_Envelope]) -> None:
-        del self._unpaired[image.time_ns]
-        self._newest_emitted_ns = max(self._newest_emitted_ns, image.time_ns)
+            self.counters["overtaken"] += 1
+            return
+        self.counters[counter] += 1
+        self._newest_emitted_ns = image.time_ns
         try:
             self._on_frame(image.message, {e.source: e.message for e in sparse})
         except Exception as problem:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,20 +26,24 @@ from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.projection import depth_to_points, lidar_to_sparse
 from sdim_ros.core.types import Frame, SdimError
 from sdim_ros.ros import messages
-from sdim_ros.tools.live import NODE_COMMAND, PERIOD_NS, QOS, TIMEOUT_S, NodeProcess, environment, spin
+from sdim_ros.tools.live import (
+    NODE_COMMAND, PERIOD_NS, QOS, TIMEOUT_S, NodeProcess, environment, spin)
 
 # What the node adds to the core: between the last message of a set and its results on the wire.
 STAGES = ("pair", "decode", "rectify", "transform", "project", "pack", "publish")
 CLOUD_POINTS = 30_000
 
 
-def measure(frame: Frame, settings: Settings, frames: int) -> dict[str, Any]:
+def measure(
+    frame: Frame, settings: Settings, frames: int, command: Sequence[str] = NODE_COMMAND,
+) -> dict[str, Any]:
     """Play an image and a LiDAR cloud to the node and read its own timings.
 
     Args:
         frame: with its camera and a dense ``sparse``, of which ``CLOUD_POINTS`` points are drawn.
         settings: the node's.
         frames: results to wait for; medians are taken over the last 100 of them.
+        command: starts the node.
 
     Returns:
         ``frame_ms`` of each of ``STAGES`` and their ``total``, and ``edge_aware_ms`` of the same
@@ -52,7 +56,7 @@ def measure(frame: Frame, settings: Settings, frames: int) -> dict[str, Any]:
     cloud, edge_aware_ms = _cloud(frame), []
     sparse = lidar_to_sparse(cloud, frame.camera, None, settings.projection)
     with tempfile.TemporaryDirectory() as folder, environment(folder), \
-            NodeProcess(NODE_COMMAND, settings, Path(folder) / "node.log") as process:
+            NodeProcess(command, settings, Path(folder) / "node.log") as process:
         context = rclpy.Context()
         rclpy.init(context=context)
         try:
