@@ -22,7 +22,7 @@ def test_points_are_dots_of_their_depth_on_a_darker_image():
     assert picture.shape == IMAGE.shape and picture.dtype == np.uint8
     assert (picture[0, 0] == 100).all() and (IMAGE == 200).all()
     near, far = picture[50, 60].astype(int), picture[150, 200].astype(int)
-    assert near[0] > near[2] and far[2] > far[0]  # red is near, blue is far
+    assert near[2] > near[0] and far[0] > far[2]  # blue is near, red is far
     assert (picture[51, 61] == near).all()
 
 

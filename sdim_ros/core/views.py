@@ -13,7 +13,7 @@ DOUBT_COLOUR = (255, 0, 255)
 
 
 def points_over_image(image: np.ndarray, sparse: np.ndarray) -> np.ndarray:
-    """The image, darker, with every measured point as a dot: red is near, blue is far.
+    """The image, darker, with every measured point as a dot: blue is near, red is far.
 
     Args:
         image: (H, W, 3) uint8 RGB. It is not modified.
@@ -59,6 +59,6 @@ def _colours(depth: np.ndarray) -> np.ndarray:
     """(N, 3) uint8 RGB of (N,) depths, by their logarithm: near things differ more."""
     log = np.log(depth)
     near, far = np.percentile(log, NEAR_FAR)
-    share = np.clip((far - log) / max(far - near, 1e-6), 0, 1)
+    share = np.clip((log - near) / max(far - near, 1e-6), 0, 1)
     table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)
     return table[(share * 255).astype(np.uint8), 0, ::-1]
