@@ -34,9 +34,9 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from sdim_ros.core.config import Settings
 from sdim_ros.core.fill import nearest
 from sdim_ros.core.projection import clean_depth
+from sdim_ros.core.sensor_data import stamp_ns
 from sdim_ros.core.types import (
     Answers, BadInput, DenseDepth, Frame, ModelFailed, ModelLost, ModelUnavailable, Stats)
-from sdim_ros.ros.messages import stamp_ns
 
 WIDTH, HEIGHT = 32, 24
 # The top left pixel tells the fake to misbehave.

@@ -19,7 +19,8 @@ import ros_process
 from ros_process import NodeProcess, Peer
 from sensor_msgs.msg import Image
 
-from sdim_ros.ros.messages import cloud_message, stamp_ns
+from sdim_ros.core.sensor_data import stamp_ns
+from sdim_ros.ros.messages import cloud_message
 
 LIMIT_MB = 1.0  # per 1,000 input frames
 WARM_UP = 0.2  # of the time: pools fill, libraries load

@@ -13,9 +13,9 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from sdim_ros.core.types import BadInput
-from sdim_ros.tools.bag_frames import BagFrames
+from sdim_ros.tools.datasets.bag_frames import BagFrames
+from sdim_ros.tools.datasets.catalogue import open_source
 from sdim_ros.tools.training.data_recipe import SourceRecipe
-from sdim_ros.tools.datasets import open_source
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 TYPES = STORE.types

@@ -16,10 +16,10 @@ from sdim_ros.core import fill
 from sdim_ros.core.prompts import NumberFormat
 from sdim_ros.core.types import BadInput, BadSetting
 from sdim_ros.tools import scene_cache
-from sdim_ros.tools.training.data_recipe import DataRecipe, PatternRecipe, SourceRecipe
-from sdim_ros.tools.datasets import Sample
-from sdim_ros.tools.training.questions import Drawn, draw, split_points
+from sdim_ros.tools.datasets.frames import Sample
 from sdim_ros.tools.training.batches import Batch, TrainingBatches, prepare_scenes
+from sdim_ros.tools.training.data_recipe import DataRecipe, PatternRecipe, SourceRecipe
+from sdim_ros.tools.training.questions import Drawn, draw, split_points
 
 WIDTH, HEIGHT = 64, 48
 SIZE = (WIDTH, HEIGHT)

@@ -8,11 +8,12 @@ import pytest
 
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools import sampling
+from sdim_ros.tools.datasets.catalogue import open_dataset, open_source
+from sdim_ros.tools.datasets.files import read_depth, write_depth_png
+from sdim_ros.tools.datasets.frames import frame_names
+from sdim_ros.tools.datasets.frames_folder import FramesFolder
+from sdim_ros.tools.datasets.motorcycle import motorcycle_stereo
 from sdim_ros.tools.training.data_recipe import SourceRecipe
-from sdim_ros.tools.datasets import (
-    FramesFolder, frame_names, motorcycle_stereo, open_dataset, open_source, read_depth,
-    write_depth_png,
-)
 
 CAMERA = {"fx": 20.0, "fy": 20.0, "cx": 8.0, "cy": 6.0, "width": 16, "height": 12}
 

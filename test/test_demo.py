@@ -12,7 +12,8 @@ from sdim_ros.core import completer
 from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.fill import nearest
 from sdim_ros.core.types import SdimError
-from sdim_ros.tools import cli, datasets, demo, sampling
+from sdim_ros.tools import cli, demo, sampling
+from sdim_ros.tools.datasets.motorcycle import motorcycle_stereo
 from sdim_ros.tools.evaluate import FrameJudge
 
 pytest.importorskip("rclpy")
@@ -23,7 +24,7 @@ NODE_WITH_FAKE_MODEL = (sys.executable, str(Path(__file__).with_name("ros_proces
 
 @pytest.fixture(scope="module")
 def scene():
-    sample, right = datasets.motorcycle_stereo()
+    sample, right = motorcycle_stereo()
     return dataclasses.replace(sample, stamp_ns=demo.FIRST_STAMP_NS), right
 
 

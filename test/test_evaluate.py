@@ -14,7 +14,8 @@ from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import Settings
 from sdim_ros.core.types import Answers, BadInput, DenseDepth, ModelFailed, Stats
 from sdim_ros.tools import cli, evaluate
-from sdim_ros.tools.datasets import Sample, open_dataset
+from sdim_ros.tools.datasets.catalogue import open_dataset
+from sdim_ros.tools.datasets.frames import Sample
 
 
 class FakeCompleter:

@@ -10,12 +10,11 @@ import pytest
 pytest.importorskip("rclpy")
 
 import ros_process
-from sensor_msgs.msg import CameraInfo
 from test_transforms import MovingRobot, header
 
 from sdim_ros.core.config import Settings, with_values
-from sdim_ros.ros.frame_reader import FrameReader, Job, Stages
-from sdim_ros.ros.messages import cloud_message
+from sdim_ros.core.frame_reader import FrameReader, Job, Stages
+from sdim_ros.ros.messages import camera_info_message, cloud_message
 from sdim_ros.ros.transforms import Transforms
 
 HEIGHT, WIDTH, TIME_NS = 96, 128, 12 * 10**9
@@ -84,7 +83,7 @@ def test_raw_depth_is_rectified_with_or_without_its_own_camera_info(scattered):
         job_of(bent_lens(), bent_lens(), settings, sparse_depth=depth_of(scattered)))
     np.testing.assert_array_equal(alone.frame.sparse, beside.frame.sparse)
     assert not np.array_equal(alone.frame.sparse, scattered)
-    assert list(alone.info.d) == [0.0] * 5 and not reader.warned
+    assert list(camera_info_message(alone).d) == [0.0] * 5 and not reader.warned
 
 
 def test_a_distorted_lens_is_mentioned_once(scattered):
@@ -94,7 +93,7 @@ def test_a_distorted_lens_is_mentioned_once(scattered):
     [(topic, reason, text)] = reader.warned
     assert (topic, reason) == ("/camera_info", "distortion") and "input.rectify" in text
     np.testing.assert_array_equal(reading.frame.sparse, scattered)
-    assert list(reading.info.d) == list(bent_lens().d)
+    assert list(camera_info_message(reading).d) == list(bent_lens().d)
 
 
 def test_depth_in_another_frame_without_intrinsics_is_doubted(scattered):
@@ -108,7 +107,7 @@ def test_depth_in_another_frame_without_intrinsics_is_doubted(scattered):
 def test_camera_info_of_a_scaled_image_is_scaled_on_the_way_out(scattered):
     reader, info = Reader(), ros_process.camera_info(2 * HEIGHT, 2 * WIDTH)
     reading = reader.read(job_of(info, sparse_depth=depth_of(scattered)))
-    out: CameraInfo = reading.info
+    out = camera_info_message(reading)
     assert (out.width, out.height) == (WIDTH, HEIGHT)
     assert out.k[0] == info.k[0] / 2
     assert [reason for _, reason, _ in reader.warned] == ["rescaled"]

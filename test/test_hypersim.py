@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from sdim_ros.core.types import BadInput
+from sdim_ros.tools.datasets.catalogue import open_source
+from sdim_ros.tools.datasets.hypersim import Hypersim
 from sdim_ros.tools.training.data_recipe import SourceRecipe
-from sdim_ros.tools.datasets import open_source
-from sdim_ros.tools.hypersim import Hypersim
 
 HEIGHT, WIDTH = 48, 64
 STANDARD = np.array([[0.5773502886169104, 0, 0], [0, 0.4330127164626828, 0], [0, 0, -1.0]])

@@ -16,7 +16,8 @@ from ros_process import HEIGHT, WIDTH, NodeProcess
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from sdim_ros.core.sensor_data import read_depth, read_points
-from sdim_ros.ros.messages import cloud_message, stamp_ns
+from sdim_ros.core.sensor_data import stamp_ns
+from sdim_ros.ros.messages import cloud_message
 
 LIMIT = 10_000_000
 

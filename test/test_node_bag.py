@@ -18,7 +18,8 @@ from rosbags.typesys import Stores, get_typestore
 from stereo_msgs.msg import DisparityImage
 
 from sdim_ros.core.sensor_data import read_depth
-from sdim_ros.ros.messages import cloud_message, stamp_ns
+from sdim_ros.core.sensor_data import stamp_ns
+from sdim_ros.ros.messages import cloud_message
 
 SETS, PERIOD_NS, START_NS = 20, 100_000_000, 1_700_000_000_000_000_000
 

@@ -10,7 +10,8 @@ import pytest
 from sdim_ros.core import fill
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import Settings, with_values
-from sdim_ros.tools import datasets, demo, report
+from sdim_ros.tools import demo, report
+from sdim_ros.tools.datasets.motorcycle import motorcycle_stereo
 from sdim_ros.tools.evaluate import FrameJudge
 from sdim_ros.tools.sampling import sample_points
 
@@ -18,7 +19,7 @@ from sdim_ros.tools.sampling import sample_points
 @pytest.fixture(scope="module")
 def frames():
     """The demo's frames under its stamp, by input, and the reference depth."""
-    sample, right = datasets.motorcycle_stereo()
+    sample, right = motorcycle_stereo()
     sample = dataclasses.replace(sample, stamp_ns=demo.FIRST_STAMP_NS)
     inputs = demo._inputs(sample, right)
     return {name: sample.frame(sparse) for name, (sparse, _) in inputs.items()}, sample.truth

@@ -15,7 +15,7 @@ from conftest import REPOSITORY
 
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools import scene_cache
-from sdim_ros.tools.datasets import open_dataset
+from sdim_ros.tools.datasets.catalogue import open_dataset
 from sdim_ros.tools.scene_cache import SceneFrames, render_missing
 from sdim_ros.tools.scenes import render
 

@@ -10,16 +10,17 @@ pytest.importorskip("rclpy")
 from sensor_msgs.msg import Image
 
 from sdim_ros.core.config import SyncSettings
+from sdim_ros.core.matcher import MinimalFilter, MinimalSynchronizer
 from sdim_ros.core.types import BadInput
 from sdim_ros.ros import compat
 from sdim_ros.ros.synchronizer import FrameSynchronizer
 
 IMPLEMENTATIONS = [
-    pytest.param((compat.MinimalSynchronizer, compat.MinimalFilter), id="minimal"),
+    pytest.param((MinimalSynchronizer, MinimalFilter), id="minimal"),
     pytest.param(
         (compat.Synchronizer, compat.Filter), id="message_filters",
         marks=pytest.mark.skipif(
-            not compat.HAS_MESSAGE_FILTERS, reason="message_filters is not installed")),
+            compat.Filter is MinimalFilter, reason="message_filters is not installed")),
 ]
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from sdim_ros.core.types import BadInput
+from sdim_ros.tools.datasets.catalogue import open_source
+from sdim_ros.tools.datasets.virtual_kitti import VirtualKitti
 from sdim_ros.tools.training.data_recipe import SourceRecipe
-from sdim_ros.tools.datasets import open_source
-from sdim_ros.tools.virtual_kitti import VirtualKitti
 
 
 def write_frame(folder, scene="Scene02", variation="clone", camera=0, number=0, depth=None,

@@ -36,6 +36,11 @@ FLOAT32, FLOAT64 = 7, 8  # of sensor_msgs/PointField
 POINT_TYPES = {FLOAT32: "f4", FLOAT64: "f8"}
 
 
+def stamp_ns(header: Any) -> int:
+    """The stamp of a header in nanoseconds."""
+    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+
+
 def read_colour(message: Any, max_pixels: int) -> np.ndarray:
     """The image as (H, W, 3) uint8 RGB, contiguous.
 

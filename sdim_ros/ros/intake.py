@@ -11,10 +11,10 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
 from sdim_ros.core.config import SOURCES, Settings, sources_of
+from sdim_ros.core.frame_reader import Job
+from sdim_ros.core.sensor_data import stamp_ns
 from sdim_ros.core.types import BadInput
 from sdim_ros.ros.diagnostics import Health
-from sdim_ros.ros.frame_reader import Job
-from sdim_ros.ros.messages import stamp_ns
 from sdim_ros.ros.subscriptions import Subscriptions, describe_publishers
 from sdim_ros.ros.synchronizer import FrameSynchronizer
 

@@ -9,13 +9,9 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
+from sdim_ros.core.frame_reader import Reading
 from sdim_ros.core.sensor_data import MM_PER_M
 from sdim_ros.core.types import Camera
-
-
-def stamp_ns(header: Header) -> int:
-    """The stamp of a header in nanoseconds."""
-    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
 
 
 def colour_message(image: np.ndarray, header: Header) -> Image:
@@ -79,10 +75,13 @@ def camera_message(camera: Camera, header: Header) -> CameraInfo:
         p=np.hstack([matrix, np.zeros((3, 1))]).ravel())
 
 
-def camera_info_message(info: CameraInfo, header: Header) -> CameraInfo:
-    """The camera info again, under the header of the image that it goes with."""
+def camera_info_message(reading: Reading) -> CameraInfo:
+    """The camera info of a frame, under the header of its image."""
+    info = reading.info
+    if info is None:
+        return camera_message(reading.frame.camera, reading.header)
     return CameraInfo(
-        header=header, height=info.height, width=info.width,
+        header=reading.header, height=info.height, width=info.width,
         distortion_model=info.distortion_model, d=info.d, k=info.k, r=info.r, p=info.p,
         binning_x=info.binning_x, binning_y=info.binning_y, roi=info.roi)
 

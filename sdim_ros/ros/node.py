@@ -22,10 +22,10 @@ from rclpy.qos import QoSProfile
 from std_srvs.srv import SetBool
 
 from sdim_ros.core.config import Settings
+from sdim_ros.core.frame_reader import BadMessage, FrameReader, Job
 from sdim_ros.core.types import ModelLost, SdimError
 from sdim_ros.core.worker import Worker
 from sdim_ros.ros import compat, diagnostics
-from sdim_ros.ros.frame_reader import BadMessage, FrameReader, Job
 from sdim_ros.ros.intake import Intake
 from sdim_ros.ros.outputs import Outputs
 from sdim_ros.ros.parameters import NodeParameters

@@ -9,13 +9,13 @@ from rclpy.publisher import Publisher
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from sdim_ros.core.config import Settings
+from sdim_ros.core.frame_reader import Reading
 from sdim_ros.core.normals import surface_normals
 from sdim_ros.core.projection import depth_to_points, finite_points
 from sdim_ros.core.types import DenseDepth
 from sdim_ros.core.views import doubted_over_image, points_over_image
-from sdim_ros.ros.frame_reader import Reading
 from sdim_ros.ros.messages import (
-    cloud_message, colour_message, depth_message, normals_message)
+    camera_info_message, cloud_message, colour_message, depth_message, normals_message)
 
 # In the order in which they are published: the intrinsics before what needs them.
 TOPICS: dict[str, type] = {
@@ -59,12 +59,12 @@ class _Builder:
     """One method for each topic."""
 
     def __init__(self, reading: Reading, dense: DenseDepth, settings: Settings) -> None:
-        self._frame, self._info, self._header = reading.frame, reading.info, reading.info.header
+        self._reading, self._frame, self._header = reading, reading.frame, reading.header
         self._dense, self._settings = dense, settings
         self._depth = dense.confident(settings.output.min_confidence)
 
     def depth_camera_info(self) -> CameraInfo:
-        return self._info
+        return camera_info_message(self._reading)
 
     def depth_completed(self) -> Image:
         return depth_message(self._depth, self._header, self._settings.output.encoding)

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from sdim_ros.core.config import Settings
+from sdim_ros.core.frame_reader import FrameReader, Job, Stages, blaming
+from sdim_ros.core.sensor_data import stamp_ns
 from sdim_ros.core.types import BadInput, DenseDepth, Frame, Stats
 from sdim_ros.core.worker import Ticket
-from sdim_ros.ros.frame_reader import FrameReader, Job, Stages, blaming
-from sdim_ros.ros.messages import stamp_ns
 from sdim_ros.ros.outputs import Outputs
 
 

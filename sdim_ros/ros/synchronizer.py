@@ -16,9 +16,9 @@ from typing import Any
 from builtin_interfaces.msg import Time
 
 from sdim_ros.core.config import SyncSettings
+from sdim_ros.core.sensor_data import stamp_ns
 from sdim_ros.core.types import BadInput
 from sdim_ros.ros import compat
-from sdim_ros.ros.messages import stamp_ns
 
 NS_PER_S = 1_000_000_000
 # Messages of one topic may overtake each other by less than this; a bag that loops goes further.

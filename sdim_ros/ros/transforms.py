@@ -11,8 +11,8 @@ from std_msgs.msg import Header
 
 from sdim_ros.core.config import Settings
 from sdim_ros.core.projection import pose_matrix
+from sdim_ros.core.sensor_data import stamp_ns
 from sdim_ros.core.types import BadInput
-from sdim_ros.ros.messages import stamp_ns
 
 
 class Transforms:

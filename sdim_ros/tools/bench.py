@@ -21,13 +21,14 @@ from sdim_ros.core.completer import Completer
 from sdim_ros.core.model import SdimModel
 from sdim_ros.core.point_token import PixelQueries
 from sdim_ros.core.types import BadSetting, Frame, SdimError
-from sdim_ros.tools import datasets, report
+from sdim_ros.tools import report
 from sdim_ros.tools.complete import (
     add_model_arguments,
     load_completer,
     make_folder,
     settings_from,
 )
+from sdim_ros.tools.datasets.motorcycle import motorcycle
 from sdim_ros.tools.sampling import sample_points
 
 
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure on Motorcycle, cut to 640 x 480, with 500 points; print and write the report."""
-    sample = datasets.motorcycle()
+    sample = motorcycle()
     cut = np.s_[:480, :640]
     frame = Frame(sample.image[cut], sample_points(sample.truth[cut], "500", 0))
     missing = int((frame.sparse == 0).sum())

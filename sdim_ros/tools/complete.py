@@ -15,9 +15,9 @@ from rich.progress import Progress
 from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.types import BadInput, BadSetting, DenseDepth, Frame, ModelFailed
 from sdim_ros.tools import overview, report
-from sdim_ros.tools.datasets import (
-    FramesFolder, Sample, frame_names, read_depth, read_image, write_depth_png,
-)
+from sdim_ros.tools.datasets.files import read_depth, read_image, write_depth_png
+from sdim_ros.tools.datasets.frames import Sample, frame_names
+from sdim_ros.tools.datasets.frames_folder import FramesFolder
 
 CONFIDENCE_SCALE = 65535
 

@@ -16,10 +16,12 @@ from rich.status import Status
 from sdim_ros.core.config import Settings
 from sdim_ros.core.projection import disparity_to_depth
 from sdim_ros.core.types import Frame, SdimError
-from sdim_ros.tools import datasets, overview, report, sampling
+from sdim_ros.tools import overview, report, sampling
 from sdim_ros.tools.complete import (
     add_model_arguments, load_completer, make_folder, settings_from,
 )
+from sdim_ros.tools.datasets import motorcycle
+from sdim_ros.tools.datasets.frames import Sample
 from sdim_ros.tools.evaluate import FrameJudge
 
 RANDOM_POINTS = "500"
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             "`sdim evaluate --dataset motorcycle` needs neither") from problem
     console = Console(stderr=True)
     settings = settings_from(args)
-    sample, right = datasets.motorcycle_stereo()
+    sample, right = motorcycle.motorcycle_stereo()
     sample = dataclasses.replace(sample, stamp_ns=FIRST_STAMP_NS)
     judge = FrameJudge(report.METHODS, load_completer(settings))
     reports: dict[str, Any] = {}
@@ -94,8 +96,8 @@ def stereo_points(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         uniquenessRatio=10, speckleWindowSize=100, speckleRange=2)
     disparity = matcher.compute(left, right).astype(np.float32) / 16  # fixed point, 4 bits
     depth = disparity_to_depth(
-        disparity, datasets.MOTORCYCLE_FOCAL_PX, datasets.MOTORCYCLE_BASELINE_M,
-        datasets.MOTORCYCLE_DOFFS_PX)
+        disparity, motorcycle.MOTORCYCLE_FOCAL_PX, motorcycle.MOTORCYCLE_BASELINE_M,
+        motorcycle.MOTORCYCLE_DOFFS_PX)
     return sampling.sample_points(depth, STEREO_POINTS, SEED)
 
 
@@ -120,7 +122,7 @@ def _tell_results(console: Console, reports: Mapping[str, Any]) -> None:
 
 
 def _inputs(
-    sample: datasets.Sample, right: np.ndarray
+    sample: Sample, right: np.ndarray
 ) -> dict[str, tuple[np.ndarray, str]]:
     """Sparse depth and title of each input of the demo."""
     random = sampling.sample_points(sample.reference, RANDOM_POINTS, SEED)

@@ -18,7 +18,8 @@ from sdim_ros.tools import overview, report, sampling
 from sdim_ros.tools.complete import (
     add_model_arguments, load_completer, make_folder, settings_from,
 )
-from sdim_ros.tools.datasets import DATASETS, Sample, frame_names, open_dataset
+from sdim_ros.tools.datasets.catalogue import DATASETS, open_dataset
+from sdim_ros.tools.datasets.frames import Sample, frame_names
 from sdim_ros.tools.report import FrameResult, judge
 
 # The best of the classical values that a model may see in its prompt.

@@ -245,7 +245,7 @@ class Peer:
 
     def _receive(self, topic: str, raw: bytes) -> None:
         now_s = time.monotonic()
-        stamp_ns = messages.stamp_ns(deserialize_message(raw, OUTPUTS[topic]).header)
+        stamp_ns = sensor_data.stamp_ns(deserialize_message(raw, OUTPUTS[topic]).header)
         self.received.setdefault(stamp_ns, {})[topic] = raw
         if topic == "depth/completed":
             self.arrival_s[stamp_ns] = now_s

@@ -21,7 +21,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
-from sdim_ros.core import fill
+from sdim_ros.core import fill, sensor_data
 from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.projection import depth_to_points, lidar_to_sparse
 from sdim_ros.core.types import Frame, SdimError
@@ -87,7 +87,7 @@ class _Rig:
         self.results: dict[str, int] = {}
         for topic, kind in (("depth/completed", Image), ("depth/points", PointCloud2)):
             node.create_subscription(kind, topic, lambda message, name=topic: self.results.update(
-                {name: messages.stamp_ns(message.header)}), QOS)
+                {name: sensor_data.stamp_ns(message.header)}), QOS)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, QOS)
 
     def send(self, frame: Frame, cloud: np.ndarray, stamp_ns: int) -> None:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from sdim_ros.core.types import BadInput, Camera
-from sdim_ros.tools.datasets import Frames, Sample
+from sdim_ros.tools.datasets.frames import Frames, Sample
 from sdim_ros.tools.scenes import render, render_reserved
 
 FRAMES_PER_SHARD = 50

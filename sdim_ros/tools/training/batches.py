@@ -16,10 +16,11 @@ from sdim_ros.core import queries
 from sdim_ros.core.model import SdimConfig
 from sdim_ros.core.point_token import PixelQueries
 from sdim_ros.core.types import BadInput
-from sdim_ros.tools.training.data_recipe import DataRecipe, SourceRecipe
-from sdim_ros.tools.datasets import Frames, Sample, open_source
-from sdim_ros.tools.training.questions import Drawn, draw
+from sdim_ros.tools.datasets.catalogue import open_source
+from sdim_ros.tools.datasets.frames import Frames, Sample
 from sdim_ros.tools.scene_cache import SceneFrames, render_missing
+from sdim_ros.tools.training.data_recipe import DataRecipe, SourceRecipe
+from sdim_ros.tools.training.questions import Drawn, draw
 
 # Seeds of rendered scenes: the sizes of a source have their own, and so have the frames that
 # judge, which no training reaches.

@@ -12,8 +12,8 @@ from sdim_ros.core.model import SdimConfig
 from sdim_ros.core.point_token import PixelQueries
 from sdim_ros.core.projection import scatter_resize
 from sdim_ros.core.types import BadInput
+from sdim_ros.tools.datasets.frames import Sample
 from sdim_ros.tools.training.data_recipe import DataRecipe
-from sdim_ros.tools.datasets import Sample
 from sdim_ros.tools.training.restyle import restyle
 from sdim_ros.tools.training.sparse_patterns import measure
 

@@ -1,4 +1,7 @@
-"""The messages of one moment as a frame of the core: decoded, rectified, projected, merged."""
+"""The messages of one moment as a frame: decoded, rectified, projected, merged.
+
+A message is any object with the fields of its ROS type: it may come from a node or from a bag.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,34 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from sdim_ros.core.calibration import Rectifier, is_distorted, is_rescaled, read_camera
 from sdim_ros.core.compressed import read_compressed_colour, read_compressed_depth
 from sdim_ros.core.config import Settings
 from sdim_ros.core.projection import (
     lidar_to_sparse, nearest_of, pose_matrix, reproject_depth, scatter_resize)
-from sdim_ros.core.sensor_data import read_colour, read_depth, read_disparity, read_points
+from sdim_ros.core.sensor_data import (
+    read_colour, read_depth, read_disparity, read_points, stamp_ns)
 from sdim_ros.core.types import BadInput, Camera, Frame
-from sdim_ros.ros.messages import camera_info_message, camera_message, stamp_ns
-from sdim_ros.ros.transforms import Transforms
 
 LEAST_INSIDE = 0.01  # share of a cloud's points; fewer in the image look like a wrong pose
+
+
+class Poses(Protocol):
+    """Where sensors sit in the camera's frame."""
+
+    def pose(self, image: Any, sensor: Any, settings: Settings) -> np.ndarray | None:
+        """The (4, 4) pose of the sensor in the image's frame; None = they are the same.
+
+        Args:
+            image, sensor: headers of the two messages.
+
+        Raises:
+            BadInput: ``no_transform``.
+        """
 
 
 class BadMessage(BadInput):
@@ -37,7 +52,7 @@ class Job:
     """All that one frame needs, settings included: they cannot change half way.
 
     Attributes:
-        image: as it arrived.
+        image: as it arrived, raw or compressed.
         sparse: messages by source, one or more of ``config.SOURCES``; none = the image alone.
         info: of the image.
         sparse_info: of the sparse depth image, where it has one of its own.
@@ -45,20 +60,26 @@ class Job:
         paired_at_s: then, by ``time.perf_counter``.
     """
 
-    image: Image | CompressedImage
+    image: Any
     sparse: Mapping[str, Any]
-    info: CameraInfo
-    sparse_info: CameraInfo | None
+    info: Any
+    sparse_info: Any | None
     settings: Settings
     paired_at_s: float
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A frame, and the camera info that goes out with its results."""
+    """A frame, and what goes out with its results.
+
+    Attributes:
+        header: of the image.
+        info: the driver's, where it still fits the frame; None = write one for `frame.camera`.
+    """
 
     frame: Frame
-    info: CameraInfo
+    header: Any
+    info: Any | None
 
 
 class Stages:
@@ -89,13 +110,13 @@ class FrameReader:
 
     Args:
         topics: resolved name by ``image``, ``camera_info`` and source, for reports.
-        transforms: where sensors sit.
+        poses: where sensors sit.
         warn: takes topic, reason and text of what looks wrong but can be used.
     """
 
-    def __init__(self, topics: Mapping[str, str], transforms: Transforms,
+    def __init__(self, topics: Mapping[str, str], poses: Poses,
                  warn: Callable[[str, str, str], None]) -> None:
-        self._topics, self._transforms, self._warn = topics, transforms, warn
+        self._topics, self._poses, self._warn = topics, poses, warn
         self._rectifiers: dict[str, tuple[Any, Rectifier]] = {}
         self._told: set[str] = set()
 
@@ -107,7 +128,7 @@ class FrameReader:
         """
         limit, header = job.settings.input.max_pixels, job.image.header
         with blaming(self._topics["image"]):
-            if isinstance(job.image, CompressedImage):
+            if _is_compressed(job.image):
                 image = read_compressed_colour(job.image, limit)
             else:
                 image = read_colour(job.image, limit)
@@ -134,10 +155,7 @@ class FrameReader:
         sparse = nearest_of(maps) if maps else np.zeros((height, width), np.float32)
         frame = Frame(image=image, sparse=sparse, camera=camera, stamp_ns=stamp_ns(header))
         stages.ended("project")
-        # What no longer fits the driver's info goes out with the intrinsics that it has now.
-        info = camera_message(camera, header) if rectifier or rescaled else (
-            camera_info_message(job.info, header))
-        return Reading(frame, info)
+        return Reading(frame, header, None if rectifier or rescaled else job.info)
 
     def _points(self, message: Any, job: Job, camera: Camera, _: Rectifier | None,
                 stages: Stages) -> np.ndarray:
@@ -147,7 +165,7 @@ class FrameReader:
         if settings.extrinsics:
             pose = pose_matrix(settings.extrinsics)
         else:
-            pose = self._transforms.pose(job.image.header, message.header, job.settings)
+            pose = self._poses.pose(job.image.header, message.header, job.settings)
             stages.ended("transform")
         sparse = lidar_to_sparse(points, camera, pose, settings)
         inside = np.count_nonzero(sparse)
@@ -161,7 +179,7 @@ class FrameReader:
     def _sparse_depth(self, message: Any, job: Job, camera: Camera,
                       rectifier: Rectifier | None, stages: Stages) -> np.ndarray:
         limit = job.settings.input.max_pixels
-        if isinstance(message, CompressedImage):
+        if _is_compressed(message):
             depth = read_compressed_depth(message, limit)
         else:
             depth = read_depth(message, limit)
@@ -182,7 +200,7 @@ class FrameReader:
                 own, depth = bent.camera, bent.sparse(depth)
             else:
                 own = read_camera(job.sparse_info, width, height)
-        pose = self._transforms.pose(job.image.header, message.header, job.settings)
+        pose = self._poses.pose(job.image.header, message.header, job.settings)
         if own == camera and pose is None:
             return depth
         return reproject_depth(depth, own, camera, pose)
@@ -216,7 +234,7 @@ class FrameReader:
             self._told.add(reason)
             self._warn(self._topics["camera_info"], reason, text)
 
-    def _rectifier_for(self, camera: str, info: CameraInfo, width: int, height: int) -> Rectifier:
+    def _rectifier_for(self, camera: str, info: Any, width: int, height: int) -> Rectifier:
         """The rectifier of one of the cameras, made anew only when its info changes."""
         roi = info.roi
         key = (width, height, info.width, info.height, info.distortion_model, tuple(info.d),
@@ -225,6 +243,10 @@ class FrameReader:
         if self._rectifiers.get(camera, (None,))[0] != key:
             self._rectifiers[camera] = (key, Rectifier(info, width, height))
         return self._rectifiers[camera][1]
+
+
+def _is_compressed(message: Any) -> bool:
+    return not hasattr(message, "encoding")
 
 
 def _check_registered(depth: np.ndarray, camera: Camera) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from sdim_ros.core.types import BadInput, Camera
-from sdim_ros.tools.datasets import Frames, Sample, read_depth, read_image
+from sdim_ros.tools.datasets.files import read_depth, read_image
+from sdim_ros.tools.datasets.frames import Frames, Sample
 
 UNITS_PER_M = 100.0  # centimetres in 16 bits
 SKY = np.iinfo(np.uint16).max  # 655.35 m: the sky, and all that is as far or farther

@@ -19,7 +19,7 @@ from sdim_ros.core.compressed import read_compressed_colour
 from sdim_ros.core.config import InputSettings, ProjectionSettings, SyncSettings
 from sdim_ros.core.projection import clean_depth, lidar_to_sparse, pose_matrix
 from sdim_ros.core.types import BadInput, Camera
-from sdim_ros.tools.datasets import Frames, Sample
+from sdim_ros.tools.datasets.frames import Frames, Sample
 
 
 class BagFrames(Frames):

@@ -14,7 +14,8 @@ from types import ModuleType
 import numpy as np
 
 from sdim_ros.core.types import BadInput, Camera
-from sdim_ros.tools.datasets import Frames, Sample, read_image
+from sdim_ros.tools.datasets.files import read_image
+from sdim_ros.tools.datasets.frames import Frames, Sample
 
 CAMERAS_FILE = "metadata_camera_parameters.csv"
 SPLIT_FILE = "metadata_images_split_scene_v1.csv"

@@ -1,0 +1,101 @@
+"""The frames folder: the format of this package's own tools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdim_ros.core.types import BadInput, Camera
+from sdim_ros.tools.datasets.files import read_depth, read_image
+from sdim_ros.tools.datasets.frames import Frames, Sample
+
+IMAGE_ENDINGS = (".jpg", ".png", ".jpeg")
+
+
+class FramesFolder(Frames):
+    """A folder with ``frames.json``, ``rgb/``, and ``sparse/`` or ``gt/`` or both."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        index = self._read_index()
+        self.depth_scale = float(index["depth_scale"])
+        self.entries: list[dict[str, Any]] = index["frames"]
+        self.names = [str(entry["name"]) for entry in self.entries]
+
+    def read(self, number: int) -> Sample:
+        entry, name = self.entries[number], self.names[number]
+        image = read_image(self._image_path(name))
+        return Sample(
+            name=name,
+            image=image,
+            sparse=self._depth("sparse", name, image.shape[:2]),
+            truth=self._depth("gt", name, image.shape[:2]),
+            camera=_camera(entry.get("camera"), name, self.folder / "frames.json"),
+            stamp_ns=_stamp_ns(entry.get("stamp", 0.0), name, self.folder / "frames.json"),
+        )
+
+    def _read_index(self) -> dict[str, Any]:
+        path = self.folder / "frames.json"
+        if not path.is_file():
+            raise BadInput(
+                "dataset", f"{path} does not exist: a frames folder holds frames.json, rgb/ and "
+                "sparse/ or gt/")
+        try:
+            index = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as problem:
+            raise BadInput("dataset", f"{path} is not valid JSON: {problem}") from problem
+        scale = index.get("depth_scale") if isinstance(index, dict) else None
+        if not isinstance(scale, (int, float)) or isinstance(scale, bool) or not scale > 0:
+            raise BadInput(
+                "dataset", f"{path}: depth_scale is {scale!r}, expected a positive number "
+                "(metres = value / depth_scale)")
+        frames = index.get("frames")
+        if not isinstance(frames, list) or not frames or not all(
+                isinstance(entry, dict) and "name" in entry for entry in frames):
+            raise BadInput(
+                "dataset", f'{path}: expected "frames", a list of at least one {{"name": ...}}')
+        return index
+
+    def _image_path(self, name: str) -> Path:
+        tried = [self.folder / "rgb" / (name + ending) for ending in IMAGE_ENDINGS]
+        for path in tried:
+            if path.is_file():
+                return path
+        raise BadInput(
+            "dataset", f"frame {name} has no image: looked for "
+            f"{', '.join(str(path) for path in tried)}")
+
+    def _depth(self, kind: str, name: str, size: tuple[int, int]) -> np.ndarray | None:
+        path = self.folder / kind / f"{name}.png"
+        if not path.is_file():
+            return None
+        depth = read_depth(path, self.depth_scale)
+        if depth.shape != size:
+            raise BadInput(
+                "size_mismatch", f"{path} is {depth.shape[1]}x{depth.shape[0]}, its image is "
+                f"{size[1]}x{size[0]}: expected the same size")
+        return depth
+
+
+def _camera(entry: dict[str, Any] | None, name: str, path: Path) -> Camera | None:
+    if entry is None:
+        return None
+    try:
+        focal_and_centre = [float(entry[key]) for key in ("fx", "fy", "cx", "cy")]
+        return Camera(*focal_and_centre, int(entry["width"]), int(entry["height"]))
+    except (KeyError, TypeError, ValueError) as problem:
+        raise BadInput(
+            "dataset", f"{path}: camera of frame {name} is {entry!r}, expected numbers for fx, "
+            "fy, cx, cy, width, height") from problem
+
+
+def _stamp_ns(stamp_s: Any, name: str, path: Path) -> int:
+    try:
+        return round(float(stamp_s) * 1e9)
+    except (TypeError, ValueError, OverflowError) as problem:
+        raise BadInput(
+            "dataset", f"{path}: stamp of frame {name} is {stamp_s!r}, expected seconds as a "
+            "number") from problem
