@@ -139,6 +139,47 @@ def read_points(message: Any) -> np.ndarray:
     return np.stack([column.ravel() for column in columns], axis=1).astype(np.float64)
 
 
+def encode_depth(depth: np.ndarray, encoding: str) -> np.ndarray:
+    """The pixels of a depth image, or a confidence image, of (H, W) float32.
+
+    Args:
+        encoding: ``32FC1``: values as they are, float32; ``16UC1``: metres to rounded
+            millimetres, uint16, with 0 for NaN and for what 16 bits cannot hold (over 65.535 m).
+
+    Raises:
+        BadInput: ``encoding``.
+    """
+    if encoding == "32FC1":
+        return depth.astype(np.float32, copy=False)
+    if encoding != "16UC1":
+        raise BadInput(
+            "encoding", f"depth encoding '{encoding}': expected 32FC1 for metres or 16UC1 for "
+            "millimetres")
+    scaled = np.rint(depth.astype(np.float64) * MM_PER_M)
+    fits = (scaled >= 0) & (scaled <= np.iinfo(np.uint16).max)
+    return np.where(fits, scaled, 0).astype(np.uint16)
+
+
+def pack_points(points: np.ndarray, colours: np.ndarray | None) -> tuple[np.ndarray, list[str]]:
+    """The numbers of a cloud in the order of its fields, and their names; each is a FLOAT32.
+
+    Args:
+        points: (N, 3) or (H, W, 3), metres.
+        colours: uint8 RGB of the same shape, or None.
+
+    Returns:
+        (N, F) or (H, W, F) float32, native byte order; the F names: x, y, z, perhaps rgb.
+    """
+    names = ["x", "y", "z"] + (["rgb"] if colours is not None else [])
+    packed = np.empty((*points.shape[:-1], len(names)), np.float32)
+    packed[..., :3] = points
+    if colours is not None:
+        # Blue in the lowest byte: the layout that RViz and PCL read.
+        red, green, blue = np.moveaxis(colours.astype(np.uint32), -1, 0)
+        packed.view(np.uint32)[..., 3] = (red << 16) | (green << 8) | blue
+    return packed, names
+
+
 def check_size(message: Any, max_pixels: int) -> None:
     """Refuse an image by its width and height, before anything of its size is allocated.
 

@@ -10,7 +10,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from sdim_ros.core.frame_reader import Reading
-from sdim_ros.core.sensor_data import MM_PER_M
+from sdim_ros.core.sensor_data import encode_depth, pack_points
 from sdim_ros.core.types import Camera
 
 
@@ -20,19 +20,8 @@ def colour_message(image: np.ndarray, header: Header) -> Image:
 
 
 def depth_message(depth: np.ndarray, header: Header, encoding: str) -> Image:
-    """A depth image, or a confidence image, of (H, W) float32.
-
-    Args:
-        encoding: ``32FC1``: values as they are; ``16UC1``: metres to rounded millimetres, with 0
-            for NaN and for what 16 bits cannot hold (over 65.535 m).
-    """
-    if encoding == "16UC1":
-        scaled = np.rint(depth.astype(np.float64) * MM_PER_M)
-        fits = (scaled >= 0) & (scaled <= np.iinfo(np.uint16).max)
-        pixels = np.where(fits, scaled, 0).astype(np.uint16)
-    else:
-        pixels = depth.astype(np.float32, copy=False)
-    return _image_message(pixels, header, encoding)
+    """A depth image, or a confidence image, of (H, W) float32; encodings as of `encode_depth`."""
+    return _image_message(encode_depth(depth, encoding), header, encoding)
 
 
 def normals_message(normals: np.ndarray, header: Header) -> Image:
@@ -47,13 +36,7 @@ def cloud_message(points: np.ndarray, colours: np.ndarray | None, header: Header
         points: (N, 3) float32, metres, all finite; or organised (H, W, 3), NaN = unknown.
         colours: uint8 RGB of the same shape, or None.
     """
-    names = ["x", "y", "z"] + (["rgb"] if colours is not None else [])
-    packed = np.empty((*points.shape[:-1], len(names)), np.float32)
-    packed[..., :3] = points
-    if colours is not None:
-        # Blue in the lowest byte: the layout that RViz and PCL read.
-        red, green, blue = np.moveaxis(colours.astype(np.uint32), -1, 0)
-        packed.view(np.uint32)[..., 3] = (red << 16) | (green << 8) | blue
+    packed, names = pack_points(points, colours)
     organised = points.ndim == 3
     height, width = points.shape[:2] if organised else (1, len(points))
     step = 4 * len(names)

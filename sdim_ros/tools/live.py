@@ -21,12 +21,11 @@ from typing import Any
 
 import numpy as np
 import rclpy
+import rosbags.rosbag2  # noqa: F401, or a demo would run to its end and lack it there
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message, serialize_message
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
@@ -35,6 +34,7 @@ from sdim_ros.core import sensor_data
 from sdim_ros.core.config import Settings, leaves
 from sdim_ros.core.types import Frame, SdimError
 from sdim_ros.ros import messages
+from sdim_ros.tools.bag_writer import BagWriter
 
 INPUTS = {"image": Image, "camera_info": CameraInfo, "sparse_depth/image": Image}
 OUTPUTS = {"depth/completed": Image, "depth/confidence": Image, "depth/points": PointCloud2,
@@ -275,13 +275,9 @@ def write_bag(path: Path, recording: Recording) -> None:
     """Write all messages as one MCAP file, which Foxglove and rosbag2 open."""
     kinds = {
         topic: f"sensor_msgs/msg/{kind.__name__}" for topic, kind in (INPUTS | OUTPUTS).items()}
-    typestore = get_typestore(Stores.ROS2_KILTED)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         bag = Path(folder) / path.stem
-        with Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-            connections = {
-                topic: writer.add_connection(f"/{topic}", kind, typestore=typestore)
-                for topic, kind in kinds.items()}
+        with BagWriter(bag) as writer:
             for topic, stamp_ns, data in recording.messages:
-                writer.write(connections[topic], stamp_ns, data)
+                writer.raw(f"/{topic}", kinds[topic], stamp_ns, data)
         next(bag.glob("*.mcap")).replace(path)
