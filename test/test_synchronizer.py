@@ -7,13 +7,14 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image
 
 from sdim_ros.core.config import SyncSettings
 from sdim_ros.core.matcher import MinimalFilter, MinimalSynchronizer
+from sdim_ros.core.synchronizer import FrameSynchronizer
 from sdim_ros.core.types import BadInput
 from sdim_ros.ros import compat
-from sdim_ros.ros.synchronizer import FrameSynchronizer
 
 IMPLEMENTATIONS = [
     pytest.param((MinimalSynchronizer, MinimalFilter), id="minimal"),
@@ -40,7 +41,7 @@ class Setup:
             SyncSettings(**settings), on_frame or self._on_frame, self.errors.append,
             topics={"image": "/image", "points": "/points", "disparity": "/disparity"},
             together=together, describe_publishers=lambda topic: f"publishers of {topic}",
-            synchronizer=implementation[0], filter_type=implementation[1],
+            synchronizer=implementation[0], filter_type=implementation[1], stamp_type=Time,
             clock=lambda: self.now)
 
     def add_image(self, seconds):

@@ -7,16 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
 from sdim_ros.core.config import SOURCES, Settings, sources_of
 from sdim_ros.core.frame_reader import Job
 from sdim_ros.core.sensor_data import stamp_ns
+from sdim_ros.core.synchronizer import FrameSynchronizer
 from sdim_ros.core.types import BadInput
+from sdim_ros.ros import compat
 from sdim_ros.ros.diagnostics import Health
 from sdim_ros.ros.subscriptions import Subscriptions, describe_publishers
-from sdim_ros.ros.synchronizer import FrameSynchronizer
 
 FUTURE_S = 10.0  # clocks of two machines differ by less
 
@@ -48,7 +50,8 @@ class Intake:
             topics={role: topic for role, topic in topics.items()
                     if role == "image" or role in SOURCES},
             together=sources_of(settings.input.sources),
-            describe_publishers=lambda topic: describe_publishers(node, topic))
+            describe_publishers=lambda topic: describe_publishers(node, topic),
+            synchronizer=compat.Synchronizer, filter_type=compat.Filter, stamp_type=Time)
         self._subscriptions: Subscriptions | None = None
         self.listen()
 

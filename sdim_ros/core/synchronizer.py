@@ -1,8 +1,8 @@
 """Brings images and sparse depth together by their stamps, and says why when nothing comes.
 
-Around the synchroniser of ``message_filters`` stand the guards that it lacks: its callback never
-raises or waits, stamps that jump back empty its queues, an image does not wait for ever, and what
-becomes of every image is counted.
+Around a synchroniser, that of ``message_filters`` or our own, stand the guards that it lacks: its
+callback never raises or waits, stamps that jump back empty its queues, an image does not wait for
+ever, and what becomes of every image is counted.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from builtin_interfaces.msg import Time
-
 from sdim_ros.core.config import SyncSettings
+from sdim_ros.core.matcher import MinimalFilter, MinimalSynchronizer
 from sdim_ros.core.sensor_data import stamp_ns
 from sdim_ros.core.types import BadInput
-from sdim_ros.ros import compat
 
 NS_PER_S = 1_000_000_000
 # Messages of one topic may overtake each other by less than this; a bag that loops goes further.
@@ -27,8 +25,16 @@ ARRIVALS_KEPT = 20
 
 
 @dataclass(frozen=True)
+class _Stamp:
+    """A time as messages have it."""
+
+    sec: int
+    nanosec: int
+
+
+@dataclass(frozen=True)
 class _Header:
-    stamp: Time
+    stamp: Any
 
 
 @dataclass(frozen=True)
@@ -36,15 +42,10 @@ class _Envelope:
     """A message under the stamp that it is paired by."""
 
     time_ns: int
+    header: _Header
     source: str
     message: Any
     heard_at: float
-
-    @property
-    def header(self) -> _Header:
-        """As a message has it."""
-        sec, nanosec = divmod(self.time_ns, NS_PER_S)
-        return _Header(Time(sec=sec, nanosec=nanosec))
 
 
 @dataclass
@@ -84,7 +85,8 @@ class FrameSynchronizer:
         topics: name of each topic by ``image`` and source, for reports.
         together: sources that make one set; empty = one message of whichever.
         describe_publishers: what a topic's publishers offer, for reports.
-        synchronizer, filter_type: the matcher; the tests run both.
+        synchronizer, filter_type: the matcher, with the interface of ``message_filters``.
+        stamp_type: what the matcher takes as ``header.stamp``, made of ``sec`` and ``nanosec``.
         clock: seconds that never go back.
     """
 
@@ -97,8 +99,9 @@ class FrameSynchronizer:
         topics: Mapping[str, str],
         together: Sequence[str] = (),
         describe_publishers: Callable[[str], str] = lambda topic: "",
-        synchronizer: type = compat.Synchronizer,
-        filter_type: type = compat.Filter,
+        synchronizer: type = MinimalSynchronizer,
+        filter_type: type = MinimalFilter,
+        stamp_type: type = _Stamp,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
@@ -106,6 +109,7 @@ class FrameSynchronizer:
         self._on_frame, self._on_error = on_frame, on_error
         self._names, self._describe_publishers = topics, describe_publishers
         self._synchronizer, self._filter_type, self._clock = synchronizer, filter_type, clock
+        self._stamp_type = stamp_type
         self._unpaired: dict[int, _Envelope] = {}
         self._image = _Side()
         sources = [name for name in topics if name != "image"]
@@ -130,6 +134,16 @@ class FrameSynchronizer:
         """Forget every waiting message: time has jumped."""
         self.counters["resets"] += 1
         self._build()
+
+    @property
+    def waiting(self) -> int:
+        """Images without a partner, so far."""
+        return len(self._unpaired)
+
+    @property
+    def smallest_gap_s(self) -> float | None:
+        """Between stamps of an image and of a depth since the last set; None = none seen."""
+        return self._smallest_gap_s
 
     def add_image(self, message: Any) -> None:
         """Take an image.
@@ -217,7 +231,10 @@ class FrameSynchronizer:
             raise BadInput(
                 "zero_stamp", "message with the stamp 0: expected the time of the measurement; "
                 "have the driver fill header.stamp")
-        envelope = _Envelope(max(0, time_ns + offset_ns), name, message, now)
+        paired_ns = max(0, time_ns + offset_ns)
+        sec, nanosec = divmod(paired_ns, NS_PER_S)
+        envelope = _Envelope(
+            paired_ns, _Header(self._stamp_type(sec=sec, nanosec=nanosec)), name, message, now)
         if time_ns < topic.last_ns - JUMP_BACK_NS:
             self._jump_back(envelope.time_ns, side)
         topic.last_ns = time_ns
