@@ -234,7 +234,8 @@ def test_a_camera_of_another_size_is_refused(tmp_path):
 def test_missing_bags_topics_and_pairs_are_named(bag, tmp_path):
     with pytest.raises(BadInput, match="nowhere cannot be opened as a bag"):
         BagFrames(tmp_path / "nowhere", DEPTH_TOPICS)
-    with pytest.raises(BadInput, match="no messages of /lidar; its topics: /depth, /image"):
+    with pytest.raises(BadInput, match=r"no messages of /lidar; its topics: /depth \(Image, 2\), "
+                                       r"/image \(Image, 3\)"):
         BagFrames(bag, {**DEPTH_TOPICS, "sparse_depth": "/lidar"})
     apart = write_bag(
         tmp_path / "apart", ("/image", image_message(picture(), "rgb8", 1.0), 1.0),

@@ -1,7 +1,7 @@
 """Frames of a ROS bag: an image topic, and sparse depth as an image or as points.
 
 Bags are read without ROS. Depth images must be registered to the image, and points come with the
-pose of their sensor: TF in the bag is not read.
+pose of their sensor: TF in the bag is not read (``sdim replay`` reads it).
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from sdim_ros.core.calibration import read_camera
 from sdim_ros.core.compressed import read_compressed_colour
 from sdim_ros.core.config import InputSettings, ProjectionSettings, SyncSettings
 from sdim_ros.core.projection import clean_depth, lidar_to_sparse, pose_matrix
+from sdim_ros.core.sensor_data import stamp_ns
 from sdim_ros.core.types import BadInput, Camera
+from sdim_ros.tools.bags.reading import Bag
 from sdim_ros.tools.datasets.frames import Frames, Sample
 
 
@@ -29,7 +31,8 @@ class BagFrames(Frames):
 
     Args:
         bag: folder of a rosbag2, an .mcap file, or a .bag file of ROS 1.
-        topics: ``image`` and ``sparse_depth``, or ``image``, ``camera_info`` and ``points``.
+        topics: ``image`` and ``sparse_depth``, or ``image``, ``camera_info`` and ``points``;
+            and ``ground_truth``, depth images under the stamps of their images, where there are.
         extrinsics: pose of the points' sensor in the camera's optical frame, x y z qx qy qz qw;
             None = the points are in that frame.
 
@@ -42,7 +45,8 @@ class BagFrames(Frames):
         self.bag, self.topics = Path(bag), dict(topics)
         self.measured = "points" if "points" in topics else "sparse_depth"
         self.pose = pose_matrix(extrinsics) if extrinsics else None
-        self._reader, self._process = None, 0
+        self._reader: Bag | None = None
+        self._process = 0
         images, depths = self._stamps("image"), self._stamps(self.measured)
         self.pairs = _paired(images, depths, round(SyncSettings().slop_s * 1e9))
         if not self.pairs:
@@ -51,6 +55,8 @@ class BagFrames(Frames):
                 f"{topics[self.measured]} within {SyncSettings().slop_s} s ({len(images)} and "
                 f"{len(depths)} messages); expected stamps of one clock")
         self.names = [f"{stamp:019d}" for (stamp, _), _ in self.pairs]
+        truths = self._stamps("ground_truth") if "ground_truth" in topics else []
+        self._truth_at = {image: at for image, (_, at) in _paired(images, truths, 0)}
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the open file, which cannot move to another process."""
@@ -66,21 +72,33 @@ class BagFrames(Frames):
                                      self.pose, ProjectionSettings())
         else:
             limits = InputSettings()
-            sparse, _ = clean_depth(
-                self._of("sparse_depth", sensor_data.read_depth, message, limits.max_pixels),
-                limits.min_depth_m, limits.max_depth_m)
-        if sparse.shape != image.shape[:2]:
+            sparse = self._depth("sparse_depth", message, limits.min_depth_m, limits.max_depth_m)
+        self._check_size(topic, sparse, image)
+        truth, truth_at = None, self._truth_at.get((stamp, image_at))
+        if truth_at is not None:
+            truth = self._depth(
+                "ground_truth", self._message("ground_truth", truth_at), 0.0, np.inf)
+            self._check_size(self.topics["ground_truth"], truth, image)
+        return Sample(self.names[number], image, sparse, truth, camera, stamp)
+
+    def _depth(self, role: str, message: Any, low_m: float, high_m: float) -> np.ndarray:
+        depth = self._of(role, sensor_data.read_depth, message, InputSettings().max_pixels)
+        return clean_depth(depth, low_m, high_m)[0]
+
+    def _check_size(self, topic: str, depth: np.ndarray, image: np.ndarray) -> None:
+        if depth.shape != image.shape[:2]:
             raise BadInput(
-                "size_mismatch", f"{self.bag}: {topic} is {sparse.shape[1]}x{sparse.shape[0]}, "
+                "size_mismatch", f"{self.bag}: {topic} is {depth.shape[1]}x{depth.shape[0]}, "
                 f"the image {image.shape[1]}x{image.shape[0]}: expected depth that is registered "
                 "to the image")
-        return Sample(self.names[number], image, sparse, None, camera, stamp)
 
     def _camera(self, height: int, width: int) -> Camera:
         """Intrinsics of the rectified image: from P where it is filled, else from K."""
-        reader = self._open()
-        _, _, data = next(reader.messages(self._connections("camera_info")))
-        info = reader.deserialize(data, self._connections("camera_info")[0].msgtype)
+        self._check("camera_info")
+        info = self._open().first(self.topics["camera_info"])
+        if info is None:
+            raise BadInput("bag", f"{self.bag}: no message of {self.topics['camera_info']} can be "
+                           "read: expected sensor_msgs/CameraInfo")
         return self._of("camera_info", read_camera, info, width, height)
 
     def _of(self, role: str, read: Callable[..., Any], *message: Any) -> Any:
@@ -93,42 +111,27 @@ class BagFrames(Frames):
 
     def _stamps(self, role: str) -> list[tuple[int, int]]:
         """(stamp, time in the bag) of every message, nanoseconds, by stamp."""
-        reader, found = self._open(), []
-        for connection, at, data in reader.messages(self._connections(role)):
-            stamp = reader.deserialize(data, connection.msgtype).header.stamp
-            nanoseconds = stamp.sec * 1_000_000_000 + stamp.nanosec
-            found.append((nanoseconds or at, at))  # a stamp of zero was never set
-        return sorted(found)
+        self._check(role)
+        return sorted((stamp_ns(message.header) or at, at)  # a stamp of zero was never set
+                      for _, at, message in self._open().messages([self.topics[role]]))
 
     def _message(self, role: str, at: int) -> Any:
-        reader = self._open()
-        connection, _, data = next(
-            reader.messages(self._connections(role), start=at, stop=at + 1))
-        return reader.deserialize(data, connection.msgtype)
+        topic = self.topics[role]
+        for _, _, message in self._open().messages([topic], at, at + 1):
+            return message
+        raise BadInput("bag", f"{self.bag}: the message of {topic} at {at} ns cannot be read any "
+                       "more: expected the bag as it was when it was opened")
 
-    def _connections(self, role: str) -> list[Any]:
-        reader = self._open()
-        found = [c for c in reader.connections if c.topic == self.topics[role]]
-        if not found or not any(c.msgcount for c in found):
-            there = ", ".join(sorted(reader.topics)) or "none"
-            raise BadInput(
-                "bag", f"{self.bag} has no messages of {self.topics[role]}; its topics: {there}")
-        return found
+    def _check(self, role: str) -> None:
+        bag = self._open()
+        if self.topics[role] not in bag.topics:
+            raise BadInput("bag", f"{self.bag} has no messages of {self.topics[role]}; its "
+                           f"topics: {bag.describe()}")
 
-    def _open(self) -> Any:
-        """The reader of this process: after a fork, file positions are shared with the parent."""
+    def _open(self) -> Bag:
+        """The bag of this process: after a fork, file positions are shared with the parent."""
         if self._reader is None or self._process != os.getpid():
-            from rosbags.highlevel import AnyReader, AnyReaderError
-            from rosbags.typesys import Stores, get_typestore
-            try:
-                self._reader = AnyReader(
-                    [self.bag], default_typestore=get_typestore(Stores.LATEST))
-                self._reader.open()
-            except (AnyReaderError, OSError) as problem:
-                raise BadInput(
-                    "bag", f"{self.bag} cannot be opened as a bag ({problem}): expected the "
-                    "folder of a rosbag2, an .mcap or a .bag file") from problem
-            self._process = os.getpid()
+            self._reader, self._process = Bag(self.bag), os.getpid()
         return self._reader
 
 

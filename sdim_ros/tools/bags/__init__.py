@@ -1,0 +1,1 @@
+"""Bags of ROS as a source of frames, read without ROS."""
