@@ -26,7 +26,7 @@ setup(
     maintainer="sdim_ros developers",
     maintainer_email="sdim-ros@example.org",
     packages=find_packages(exclude=["test", "test.*"]),
-    package_data={NAME: ["checkpoints/*/*"]},
+    package_data={NAME: ["checkpoints/*/*", "tools/*.json"]},
     data_files=share_files,
     python_requires=">=3.10",
     install_requires=[
@@ -50,7 +50,7 @@ setup(
     extras_require={
         # Without this entry colcon test finds no tests, and says that all went well.
         "test": ["pytest>=7,<9", "pytest-xdist>=3"],
-        # Curves in the browser, and Hypersim's files.
+        # Curves in the browser, and the files of Hypersim and NYU-Depth V2.
         "train": ["tensorboard>=2.14", "h5py>=3.8"],
     },
     zip_safe=False,

@@ -8,7 +8,7 @@ import pytest
 
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools import sampling
-from sdim_ros.tools.datasets.catalogue import open_dataset, open_source
+from sdim_ros.tools.datasets.catalogue import open_source
 from sdim_ros.tools.datasets.files import read_depth, write_depth_png
 from sdim_ros.tools.datasets.frames import frame_names
 from sdim_ros.tools.datasets.frames_folder import FramesFolder
@@ -97,13 +97,6 @@ def test_a_frame_without_any_depth_says_which_files_it_needs(folder):
     (folder / "gt" / "b.png").unlink()
     with pytest.raises(BadInput, match="sparse/b.png or gt/b.png"):
         FramesFolder(folder)[1].measured
-
-
-def test_exactly_one_of_data_and_dataset_is_needed(folder):
-    with pytest.raises(BadInput, match="exactly one"):
-        open_dataset(None, None)
-    with pytest.raises(BadInput, match="exactly one"):
-        open_dataset(str(folder), "motorcycle")
 
 
 def test_depth_png_round_trip_keeps_a_millimetre_and_counts_what_is_too_far(tmp_path):

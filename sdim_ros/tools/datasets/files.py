@@ -1,13 +1,15 @@
-"""Single images and depth maps on disk."""
+"""Single images, depth maps and intrinsics on disk, and where a dataset's files lie."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
 
-from sdim_ros.core.types import BadInput
+from sdim_ros.core.types import BadInput, Camera
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -37,6 +39,84 @@ def read_depth(path: str | Path, scale: float) -> np.ndarray:
             "depth_file", f"{path} is {found}: expected a PNG with one channel of 16 bits, or an "
             ".npy file in metres")
     return (depth / scale).astype(np.float32)
+
+
+def read_registered_depth(path: str | Path, scale: float, size: tuple[int, int]) -> np.ndarray:
+    """As `read_depth`, of a map that must be as large as its image.
+
+    Args:
+        size: (height, width) of the image.
+    """
+    depth = read_depth(path, scale)
+    if depth.shape != size:
+        raise BadInput(
+            "size_mismatch", f"{path} is {depth.shape[1]}x{depth.shape[0]}, its image is "
+            f"{size[1]}x{size[0]}: expected the same size")
+    return depth
+
+
+def read_camera_text(path: str | Path, size: tuple[int, int]) -> Camera:
+    """Intrinsics from a text file with the nine numbers of K, row by row.
+
+    Args:
+        size: (height, width) of the image.
+    """
+    try:
+        matrix = np.array(Path(path).read_text(encoding="utf-8").split(), np.float64)
+        return Camera(*matrix.reshape(3, 3)[[0, 1, 0, 1], [0, 1, 2, 2]].tolist(), *size[::-1])
+    except (OSError, ValueError, BadInput) as problem:
+        raise BadInput(
+            "dataset", f"{path} gives no intrinsics ({problem}): expected a text file with the "
+            "nine numbers of the camera matrix K") from problem
+
+
+def find_folder(
+    root: Path, inside: Sequence[str], needs: Sequence[str], where: str
+) -> Path:
+    """The first of a folder and some folders in it that holds all that is needed.
+
+    Args:
+        inside: folders to look in after the root, relative to it.
+        needs: names of files and folders.
+        where: which dataset this is and where its files come from, for the error.
+    """
+    places = [root, *(root / name for name in inside)]
+    for place in places:
+        if all((place / name).exists() for name in needs):
+            return place
+    raise BadInput(
+        "dataset", f"looked for {', '.join(needs)} in {', '.join(map(str, places))} and found "
+        f"{_found(places, needs)}: expected {where}")
+
+
+def _found(places: Sequence[Path], needs: Sequence[str]) -> str:
+    best = max(([n for n in needs if (place / n).exists()] for place in places), key=len)
+    return f"only {', '.join(best)}" if best else "none of them"
+
+
+def import_h5py(who: str) -> ModuleType:
+    """h5py, for the few datasets that need it.
+
+    Args:
+        who: whose files need it, for the error.
+    """
+    try:
+        import h5py
+    except ImportError as problem:
+        raise BadInput(
+            "dataset", f"{who} need h5py, which is not installed: pip install h5py") from problem
+    return h5py
+
+
+def read_mat(path: str | Path, key: str) -> np.ndarray:
+    """One variable of a MATLAB file of version 5 to 7.2."""
+    from scipy.io import loadmat
+    try:
+        return loadmat(str(path), variable_names=[key])[key]
+    except Exception as problem:  # a damaged file makes its reader raise almost anything
+        raise BadInput(
+            "dataset", f"{path} cannot be read ({problem}): expected a MATLAB file with the "
+            f"variable {key}; download it again") from problem
 
 
 def _read_npy(path: Path) -> np.ndarray:

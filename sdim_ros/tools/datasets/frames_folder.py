@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sdim_ros.core.types import BadInput, Camera
-from sdim_ros.tools.datasets.files import read_depth, read_image
+from sdim_ros.tools.datasets.files import read_image, read_registered_depth
 from sdim_ros.tools.datasets.frames import Frames, Sample
 
 IMAGE_ENDINGS = (".jpg", ".png", ".jpeg")
@@ -72,12 +72,7 @@ class FramesFolder(Frames):
         path = self.folder / kind / f"{name}.png"
         if not path.is_file():
             return None
-        depth = read_depth(path, self.depth_scale)
-        if depth.shape != size:
-            raise BadInput(
-                "size_mismatch", f"{path} is {depth.shape[1]}x{depth.shape[0]}, its image is "
-                f"{size[1]}x{size[0]}: expected the same size")
-        return depth
+        return read_registered_depth(path, self.depth_scale, size)
 
 
 def _camera(entry: dict[str, Any] | None, name: str, path: Path) -> Camera | None:

@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 
 from sdim_ros.core.types import BadInput, Camera
-from sdim_ros.tools.datasets.files import read_image
+from sdim_ros.tools.datasets.files import import_h5py, read_image
 from sdim_ros.tools.datasets.frames import Frames, Sample
 
 CAMERAS_FILE = "metadata_camera_parameters.csv"
@@ -171,11 +171,4 @@ def _camera(rays: Matrix, height: int, width: int) -> Camera:
 
 
 def _h5py() -> ModuleType:
-    """Only Hypersim needs it, so it is loaded when Hypersim is."""
-    try:
-        import h5py
-    except ImportError as problem:
-        raise BadInput(
-            "dataset", "Hypersim's depth files need h5py, which is not installed: "
-            "pip install h5py") from problem
-    return h5py
+    return import_h5py("Hypersim's depth files")

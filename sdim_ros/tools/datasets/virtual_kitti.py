@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sdim_ros.core.types import BadInput, Camera
-from sdim_ros.tools.datasets.files import read_depth, read_image
+from sdim_ros.tools.datasets.files import read_image, read_registered_depth
 from sdim_ros.tools.datasets.frames import Frames, Sample
 
 UNITS_PER_M = 100.0  # centimetres in 16 bits
@@ -57,11 +57,7 @@ class VirtualKitti(Frames):
         camera, frame = self.frames[number]
         image = read_image(camera / f"rgb_{frame}.jpg")
         path = self._depth_folder(camera) / f"depth_{frame}.png"
-        depth = read_depth(path, UNITS_PER_M)
-        if depth.shape != image.shape[:2]:
-            raise BadInput(
-                "size_mismatch", f"{path} is {depth.shape[1]}x{depth.shape[0]}, its image is "
-                f"{image.shape[1]}x{image.shape[0]}: expected the same size")
+        depth = read_registered_depth(path, UNITS_PER_M, image.shape[:2])
         depth[depth >= np.float32(SKY / UNITS_PER_M)] = 0
         # Other sizes than the published one have been resized in a way that is not known here.
         known = Camera(FOCAL_PX, FOCAL_PX, *CENTRE_PX, WIDTH, HEIGHT) if (
