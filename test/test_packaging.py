@@ -41,7 +41,10 @@ def test_colcon_builds_the_package_and_runs_its_tests(copy: Path) -> None:
     installed = copy / "install" / "sdim_ros"
     for name in SHARED:
         assert (installed / "share" / "sdim_ros" / name).is_file()
-    assert os.access(installed / "lib" / "sdim_ros" / "completion_node", os.X_OK)
+    started = installed / "lib" / "sdim_ros" / "completion_node"
+    assert os.access(started, os.X_OK)
+    # Not the Python that colcon runs in: the active environment's, which has PyTorch.
+    assert started.read_text().startswith("#!/usr/bin/env python3\n")
     assert (installed / "share/ament_index/resource_index/packages/sdim_ros").is_file()
     run(colcon, "test", "--pytest-args", "-k",
         "test_types or test_prompts", cwd=copy)
@@ -49,6 +52,18 @@ def test_colcon_builds_the_package_and_runs_its_tests(copy: Path) -> None:
     # Without its test extra the package would have no tests, and colcon would call that green.
     count = re.search(r"Summary: (\d+) tests, 0 errors, 0 failures", result)
     assert count and int(count[1]) > 20, result
+
+
+def test_colcon_in_the_active_python_links_a_node_that_runs_in_it(copy: Path) -> None:
+    pytest.importorskip("colcon_core", reason="colcon is not installed in this environment")
+    run(sys.executable, "-m", "colcon", "build", "--symlink-install", cwd=copy)
+    started = copy / "install" / "sdim_ros" / "lib" / "sdim_ros" / "completion_node"
+    assert os.access(started, os.X_OK)
+    python = Path(started.read_text().splitlines()[0].removeprefix("#!"))
+    assert python.samefile(sys.executable)
+    described = run("bash", "-c", f". install/setup.bash && {started.parent / 'sdim'} --help",
+                    cwd=copy)
+    assert "evaluate" in described
 
 
 def test_a_wheel_holds_the_checkpoint_and_the_share_files(copy: Path) -> None:
