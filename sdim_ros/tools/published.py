@@ -17,19 +17,19 @@ def published_for(dataset: str) -> dict[str, Any]:
         dataset: a name as in `datasets.catalogue.DATASETS`.
 
     Returns:
-        ``frames``: how many the protocol has, 0 where the dataset is no benchmark.
+        ``frames``: how many the protocol has.
         ``rows``: one for each method, with ``method``, ``dataset``, ``mae_m`` and ``rmse_m``
-        (metres, None where the source states none), ``source``, and ``note``, which says how the
-        row was measured otherwise; empty where it was measured by the protocol.
+        (metres, None where the source states none) and ``source``, an address. The method's name
+        says where it was measured otherwise than by the protocol.
         ``caveats``: sentences that belong beside the rows.
+        Empty where the dataset is no benchmark.
     """
     figures = _figures()
     entry = figures["datasets"].get(dataset)
     if entry is None:
-        return {"frames": 0, "rows": [], "caveats": []}
-    rows = [{"method": row["method"], "dataset": dataset, "mae_m": row["mae_m"],
-             "rmse_m": row["rmse_m"], "source": figures["sources"][row["source"]],
-             "note": row.get("note", "")} for row in entry["rows"]]
+        return {}
+    rows = [{**row, "dataset": dataset, "source": figures["sources"][row["source"]]}
+            for row in entry["rows"]]
     return {"frames": entry["frames"], "rows": rows,
             "caveats": [*entry["caveats"], *figures["caveats"]]}
 
