@@ -12,7 +12,7 @@ import numpy as np
 from scipy.ndimage import minimum_filter
 from scipy.spatial.transform import Rotation
 
-from sdim_ros.core.config import ProjectionSettings
+from sdim_ros.core.config import PointsSettings, ProjectionSettings
 from sdim_ros.core.types import BadInput, BadSetting, Camera
 
 
@@ -212,6 +212,25 @@ def depth_to_points(
     np.multiply(z, y.astype(np.float32)[:, None], out=points[:, :, 1])
     points[:, :, 2] = z
     return points
+
+
+def coloured_points(
+    depth: np.ndarray, image: np.ndarray, camera: Camera, settings: PointsSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """The cloud of a completed map.
+
+    Args:
+        depth: (H, W) float32, metres, NaN = unknown.
+        image: (H, W, 3) uint8, RGB.
+
+    Returns:
+        points in the camera's optical frame, float32 metres, and colours, uint8 RGB: (N, 3) of
+        the known ones, or (rows, cols, 3) with NaN where ``points.organized`` wants it.
+    """
+    points = depth_to_points(
+        depth, camera, settings.stride_px, settings.min_range_m, settings.max_range_m)
+    colours = image[::settings.stride_px, ::settings.stride_px]
+    return (points, colours) if settings.organized else finite_points(points, colours)
 
 
 def finite_points(points: np.ndarray, colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from sdim_ros.core.config import Settings
 from sdim_ros.core.frame_reader import Reading
 from sdim_ros.core.normals import surface_normals
-from sdim_ros.core.projection import depth_to_points, finite_points
+from sdim_ros.core.projection import coloured_points
 from sdim_ros.core.types import DenseDepth
 from sdim_ros.core.views import doubted_over_image, points_over_image
 from sdim_ros.ros.messages import (
@@ -73,12 +73,8 @@ class _Builder:
         return depth_message(self._dense.confidence, self._header, "32FC1")
 
     def depth_points(self) -> PointCloud2:
-        how = self._settings.points
-        points = depth_to_points(
-            self._depth, self._frame.camera, how.stride_px, how.min_range_m, how.max_range_m)
-        colours = self._frame.image[::how.stride_px, ::how.stride_px]
-        if not how.organized:
-            points, colours = finite_points(points, colours)
+        points, colours = coloured_points(
+            self._depth, self._frame.image, self._frame.camera, self._settings.points)
         return cloud_message(points, colours, self._header)
 
     def depth_normals(self) -> Image:

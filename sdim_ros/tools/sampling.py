@@ -7,6 +7,7 @@ before it.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,13 +29,13 @@ def parse_amount(text: str) -> int | float:
         "amount", f"amount {text!r}: expected a count such as 500 or a share such as 20%")
 
 
-def sample_points(depth: np.ndarray, amount: str, seed: int) -> np.ndarray:
+def sample_points(depth: np.ndarray, amount: str, seed: int | Sequence[int]) -> np.ndarray:
     """Keep a random part of the known pixels.
 
     Args:
         depth: (H, W) metres, 0 = unknown; not changed.
         amount: a count (``"500"``) or a share of the known pixels (``"20%"``).
-        seed: of this draw alone.
+        seed: of this draw alone, one number or several.
 
     Returns:
         (H, W) float32 with the drawn pixels, 0 elsewhere; all of them where fewer are known.

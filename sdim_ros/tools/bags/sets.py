@@ -1,0 +1,198 @@
+"""From the messages of a bag to the jobs that the node would make of them, one at a time.
+
+The pairing is the node's own (``core.synchronizer``), with the bag's time as its clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sdim_ros.core.config import SOURCES, Settings, sources_of
+from sdim_ros.core.frame_reader import Job
+from sdim_ros.core.sensor_data import stamp_ns
+from sdim_ros.core.synchronizer import FrameSynchronizer
+from sdim_ros.core.types import BadInput
+from sdim_ros.tools.bags.reading import Bag
+from sdim_ros.tools.bags.tf_tree import MOVING, STATIC, TfTree
+
+INFOS = ("camera_info", "sparse_camera_info")
+# How long after its image a ground truth may have been recorded, in the bag's time.
+REFERENCE_WAIT_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Set:
+    """What belongs together.
+
+    Attributes:
+        job: as the node makes it.
+        reference: message of the ground truth nearest in time, where there is one.
+    """
+
+    job: Job
+    reference: Any | None
+
+
+@dataclass
+class Tally:
+    """What was left out, and why: by reason, how often and the first text."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    texts: dict[str, str] = field(default_factory=dict)
+
+    def add(self, reason: str, text: str, count: int = 1) -> None:
+        if count:
+            self.counts[reason] += count
+            self.texts.setdefault(reason, text)
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """For JSON."""
+        return {reason: {"count": count, "first": self.texts[reason]}
+                for reason, count in self.counts.most_common()}
+
+
+class BagSets:
+    """Goes through a bag once.
+
+    Args:
+        topics: by role, as ``choose_topics`` gives them.
+        tree: takes the bag's transforms where poses are needed, else None.
+        reference: topic of the ground truth, or None.
+
+    Attributes:
+        skipped: images that came to no set, by reason.
+        now_ns: time of the bag, as far as it was read.
+    """
+
+    def __init__(self, bag: Bag, topics: Mapping[str, str], settings: Settings,
+                 tree: TfTree | None, reference: str | None) -> None:
+        self._bag, self._settings, self._tree = bag, settings, tree
+        self._names, self._reference = topics, reference
+        self.skipped, self.now_ns = Tally(), bag.start_ns
+        self._infos: dict[str, Any] = {}
+        self._waiting: tuple[Any, Mapping[str, Any]] | None = None  # for camera_info
+        self._held: deque[tuple[int, Job]] = deque()  # until this time of the bag
+        self._references: deque[tuple[int, Any]] = deque()
+        self._last_set_ns = -2**63
+        self._hold_ns = max(
+            round(settings.projection.tf_timeout_s * 1e9) if tree is not None else 0,
+            REFERENCE_WAIT_NS if reference else 0)
+        self._sync = FrameSynchronizer(
+            settings.sync, self._on_frame, _raise,
+            topics={role: topic for role, topic in topics.items() if role not in INFOS},
+            together=sources_of(settings.input.sources), clock=lambda: self.now_ns / 1e9)
+
+    @property
+    def counters(self) -> Counter[str]:
+        """Images, sets and resets, as the node counts them."""
+        return self._sync.counters
+
+    @property
+    def smallest_gap_s(self) -> float | None:
+        """Between stamps of an image and of a depth; None = none seen since the last set."""
+        return self._sync.smallest_gap_s
+
+    def __iter__(self) -> Iterator[Set]:
+        roles: dict[str, list[str]] = {}
+        for role, topic in self._names.items():
+            roles.setdefault(topic, []).append(role)
+        wanted = {*roles, *([self._reference] if self._reference else [])}
+        if self._tree is not None:
+            for _, _, message in self._bag.messages([STATIC]):  # they are for all times
+                self._tree.add(message, is_static=True)
+            wanted.add(MOVING)
+        for topic, time_ns, message in self._bag.messages(wanted):
+            self.now_ns = max(self.now_ns, time_ns)
+            if topic == MOVING and self._tree is not None:
+                if self._tree.jumps_back(message):
+                    yield from self._due(everything=True)
+                self._tree.add(message, is_static=False)
+            if topic == self._reference:
+                self._keep_reference(message)
+            for role in roles.get(topic, ()):
+                self._take(role, message)
+            yield from self._due()
+        # Nothing comes any more: who waits goes on with what there is.
+        self.now_ns += round(self._settings.sync.timeout_s * 1e9)
+        self._sync.expire()
+        yield from self._due(everything=True)
+        self._finish()
+
+    def _take(self, role: str, message: Any) -> None:
+        if role in INFOS:
+            self._infos[role] = message
+            if role == "camera_info" and self._waiting is not None:
+                waiting, self._waiting = self._waiting, None
+                self._make(*waiting)
+            return
+        try:
+            self._sync.expire()
+            if role == "image":
+                self._sync.add_image(message)
+            else:
+                self._sync.add_sparse(role, message)
+        except BadInput as problem:
+            self.skipped.add(problem.reason, f"{self._names[role]}: {problem}")
+
+    def _on_frame(self, image: Any, sparse: Mapping[str, Any]) -> None:
+        if "camera_info" in self._infos:
+            self._make(image, sparse)
+        else:  # the first camera_info may come just after its image
+            self._drop_waiting()
+            self._waiting = (image, sparse)
+
+    def _make(self, image: Any, sparse: Mapping[str, Any]) -> None:
+        rate_hz = self._settings.output.max_rate_hz
+        if rate_hz and self.now_ns - self._last_set_ns < 1e9 / rate_hz:
+            self.skipped.add("over output.max_rate_hz", f"more than {rate_hz} sets a second")
+            return
+        self._last_set_ns = self.now_ns
+        job = Job(image, sparse, self._infos["camera_info"],
+                  self._infos.get("sparse_camera_info"), self._settings, time.perf_counter())
+        self._held.append((self.now_ns + self._hold_ns, job))
+
+    def _due(self, everything: bool = False) -> Iterator[Set]:
+        """The sets that have waited for transforms and ground truth as long as they may."""
+        while self._held and (everything or self._held[0][0] <= self.now_ns):
+            _, job = self._held.popleft()
+            yield Set(job, self._reference_of(stamp_ns(job.image.header)))
+
+    def _keep_reference(self, message: Any) -> None:
+        self._references.append((self.now_ns, message))
+        oldest_ns = self.now_ns - 2 * REFERENCE_WAIT_NS - self._hold_ns
+        while self._references[0][0] < oldest_ns:
+            self._references.popleft()
+
+    def _reference_of(self, image_ns: int) -> Any | None:
+        """The ground truth nearest to a stamp, of several the last recorded."""
+        nearest = min(((abs(stamp_ns(message.header) - image_ns), -at_ns, message)
+                       for at_ns, message in self._references),
+                      key=lambda found: found[:2], default=None)
+        slop_ns = round(self._settings.sync.slop_s * 1e9)
+        return None if nearest is None or nearest[0] > slop_ns else nearest[2]
+
+    def _drop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting = None
+            self.skipped.add("no_camera_info", f"{self._names['camera_info']}: no message came "
+                             "before the next set: expected it before its images")
+
+    def _finish(self) -> None:
+        self._drop_waiting()
+        counters, gap_s = self._sync.counters, self._sync.smallest_gap_s
+        gap = "" if gap_s is None else f"; the smallest gap since the last set is {gap_s:.3f} s"
+        unpaired = counters["unpaired"] + self._sync.waiting
+        sources = " and ".join(self._names[name] for name in SOURCES if name in self._names)
+        self.skipped.add(
+            "unpaired", f"no message of {sources} within sync.slop_s = "
+            f"{self._settings.sync.slop_s} s of their stamps{gap}; set sync.offset_s or raise "
+            "sync.slop_s", unpaired)
+        self.skipped.add("overtaken", "a newer image made a set before", counters["overtaken"])
+
+
+def _raise(problem: Exception) -> None:
+    raise problem

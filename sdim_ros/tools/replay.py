@@ -1,0 +1,291 @@
+"""``sdim replay``: a bag through the core as the node would run it, without ROS."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from sdim_ros.core.compressed import read_compressed_depth
+from sdim_ros.core.config import Settings, with_values
+from sdim_ros.core.frame_reader import BadMessage, FrameReader, Stages
+from sdim_ros.core.metrics import held_out_mask
+from sdim_ros.core.projection import clean_depth
+from sdim_ros.core.sensor_data import read_depth
+from sdim_ros.core.types import (
+    BadInput, BadSetting, DenseDepth, Frame, ModelFailed, ModelLost)
+from sdim_ros.tools import overview, report, sampling
+from sdim_ros.tools.bag_writer import STORAGES, BagWriter
+from sdim_ros.tools.bags.outcome import Outcome, draw_over_time, write_messages
+from sdim_ros.tools.bags.reading import Bag
+from sdim_ros.tools.bags.rerun_file import RerunFile
+from sdim_ros.tools.bags.sets import BagSets, Set
+from sdim_ros.tools.bags.tf_tree import TfTree
+from sdim_ros.tools.bags.topics import choose_topics, parse_topics
+from sdim_ros.tools.complete import (
+    add_model_arguments, load_completer, make_folder, settings_from,
+)
+from sdim_ros.tools.frame_judge import FrameJudge
+from sdim_ros.tools.results import FrameResult
+
+METHODS = ("sdim", "fill_only", "nearest", "linear", "edge_aware")
+TOLD = 3  # reasons for which frames lack that the terminal shows
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``sdim replay``."""
+    parser.add_argument("bag", metavar="BAG", help="folder of a rosbag2, or an .mcap or .db3 file")
+    parser.add_argument("--out", required=True, metavar="DIR",
+                        help="where the bag completed, report.json and pictures go")
+    parser.add_argument("--topics", metavar="ROLE=/TOPIC,...", help="image, camera_info, points, "
+                        "sparse_depth, disparity, sparse_camera_info; default: found by type")
+    parser.add_argument("--extrinsics", metavar="X,Y,Z,QX,QY,QZ,QW", help="pose of the LiDAR in "
+                        "the camera's optical frame; default: from the bag's /tf and /tf_static")
+    parser.add_argument("--gt-topic", metavar="/TOPIC",
+                        help="depth images, registered to the image, to judge by")
+    parser.add_argument("--points", metavar="N|N%", help="give only N of the measured points, or "
+                        "a share, and judge by the others; default: give all")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw of --points (default 0)")
+    parser.add_argument("--every", type=int, default=1, metavar="K", help="each K-th set only")
+    parser.add_argument("--limit", type=int, metavar="N", help="stop after N sets")
+    parser.add_argument("--rerun", metavar="FILE", help="write a recording for Rerun, .rrd")
+    parser.add_argument("--storage", choices=STORAGES, default="mcap",
+                        help="of the bag that is written (default %(default)s)")
+    add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Complete the sets of a bag; writes DIR/completed, report.json and pictures."""
+    settings, named = _settings(args), parse_topics(args.topics)
+    with Bag(args.bag) as bag, ExitStack() as opened:
+        topics = choose_topics(bag, named, args.gt_topic)
+        out = make_folder(args.out)
+        writer = BagWriter(out / "completed", storage=args.storage)
+        rerun = opened.enter_context(RerunFile(args.rerun)) if args.rerun else None
+        completer = load_completer(settings)
+        replay = Replay(args, bag, topics, settings, completer, rerun)
+        with writer:
+            stopped = replay.go(writer, out)
+        content = _report(args, replay, settings, topics, completer.description, stopped)
+        report.write_json(out / "report.json", content)
+        if replay.outcome.over_time:
+            draw_over_time(out / "error_over_time.png", replay.outcome.over_time)
+        _tell(Console(), replay, content, out)
+        if stopped is not None:
+            raise stopped
+        if not replay.outcome.results:
+            raise BadInput("no_result", f"no set of {args.bag} could be completed: "
+                           f"{_first_reason(replay)}")
+        if bag.damage:
+            raise BadInput("bag", f"{args.bag} could not be read as a whole: {bag.damage}; the "
+                           f"results so far are in {out}")
+    return 0
+
+
+class Replay:
+    """Completes one set after the other.
+
+    Args:
+        args: the flags of the command.
+        rerun: where frames are logged, or None.
+
+    Attributes:
+        outcome: what came of it.
+        sets: that were to be completed, ``--every`` and ``--limit`` considered.
+    """
+
+    def __init__(self, args: argparse.Namespace, bag: Bag, topics: dict[str, str],
+                 settings: Settings, completer: Any, rerun: RerunFile | None) -> None:
+        self.args, self.bag = args, bag
+        self.outcome, self.sets = Outcome(), 0
+        self._settings, self._completer, self._rerun = settings, completer, rerun
+        self._tree = TfTree() if _needs_poses(topics, settings) else None
+        self.source = BagSets(bag, topics, settings, self._tree, args.gt_topic)
+        self._reader = FrameReader(
+            topics, self._tree or TfTree(),
+            lambda topic, reason, text: self.outcome.warnings.add(reason, f"{topic}: {text}"))
+        self._judge = FrameJudge(METHODS, completer)
+
+    def go(self, writer: BagWriter, out: Path) -> BaseException | None:
+        """Complete all sets; what ended it early, Ctrl-C or a lost GPU, is returned."""
+        stopped: BaseException | None = None
+        try:
+            with Progress(console=Console(stderr=True)) as progress:
+                self._all(writer, out, progress)
+        except (KeyboardInterrupt, ModelLost) as problem:
+            stopped = problem
+        skipped = self.outcome.skipped
+        for reason, count in self.source.skipped.counts.items():
+            skipped.add(reason, self.source.skipped.texts[reason], count)
+        for topic, count in self.bag.unreadable.items():
+            skipped.add("unreadable", f"{topic}: a message whose bytes do not fit its type", count)
+        if self._tree is not None and self._tree.ignored:
+            self.outcome.warnings.add("tf", "a transform that is not finite or has no rotation",
+                                      self._tree.ignored)
+        return stopped
+
+    def _all(self, writer: BagWriter, out: Path, progress: Progress) -> None:
+        task = progress.add_task("replaying", total=(self.bag.end_ns - self.bag.start_ns) / 1e9)
+        stages = Stages(time.perf_counter())
+        for number, found in enumerate(self.source):
+            stages.ended("read")
+            progress.update(task, completed=(self.source.now_ns - self.bag.start_ns) / 1e9)
+            if number % self.args.every:
+                continue
+            self.sets += 1
+            try:
+                self._one(found, stages, writer, out)
+            except ModelLost:
+                raise
+            except BadMessage as problem:
+                self.outcome.skipped.add(problem.reason, f"{problem.topic}: {problem}")
+            except BadInput as problem:
+                self.outcome.skipped.add(problem.reason, str(problem))
+            except ModelFailed as problem:
+                self.outcome.skipped.add("model_failed", str(problem))
+            if self.sets == self.args.limit:
+                break
+            stages = Stages(time.perf_counter())
+        progress.update(task, completed=(self.bag.end_ns - self.bag.start_ns) / 1e9)
+
+    def _one(self, found: Set, stages: Stages, writer: BagWriter, out: Path) -> None:
+        depth = found.job.sparse.get("sparse_depth")
+        if getattr(depth, "encoding", "") == "mono16":
+            self.outcome.warnings.add("mono16", "depth of encoding mono16 is read as 16UC1, "
+                                      "millimetres; have the driver say 16UC1")
+        reading = self._reader.read(found.job, stages)
+        frame, reference = self._given(reading.frame, found.reference)
+        self._completer.reconfigure(found.job.settings)
+        result, dense = self._completed(frame, reference)
+        stages.ended("judge")
+        if "sdim" in result.ms:
+            stages.ms["complete"] = result.ms["sdim"]
+            stages.ms["judge"] -= result.ms["sdim"]
+        points, colours = write_messages(writer, reading, dense, found.job.settings)
+        stages.ended("write")
+        errors = self.outcome.add(frame.stamp_ns, result, stages.ms)
+        if self._rerun is not None:
+            self._rerun.add(frame, dense, points, colours, errors)
+        if len(self.outcome.results) == 1:
+            overview.draw(
+                out / "overview.png", f"{frame.stamp_ns / 1e9:.3f} s", frame.image, frame.sparse,
+                dense.depth, dense.confidence, reference, report.notes(result) if errors else "")
+
+    def _given(self, frame: Frame, truth: Any | None) -> tuple[Frame, np.ndarray | None]:
+        """The frame with what the methods get, and what they are judged by, (H, W) metres."""
+        frame = dataclasses.replace(frame, name=f"{frame.stamp_ns:019d}")
+        limits = self._settings.input
+        reference = None
+        if self.args.points is not None:
+            reference, _ = clean_depth(frame.sparse, limits.min_depth_m, limits.max_depth_m)
+            # By the stamp, not by the place in the bag: --every must not change the draw.
+            frame = dataclasses.replace(frame, sparse=sampling.sample_points(
+                reference, self.args.points, (self.args.seed, frame.stamp_ns)))
+        if self.args.gt_topic is not None:
+            reference = self._truth(frame, truth)
+        if reference is not None and not held_out_mask(reference, frame.sparse).any():
+            self.outcome.unjudged.add("nothing_hidden", "every pixel with a reference was given")
+            reference = None
+        return frame, reference
+
+    def _truth(self, frame: Frame, message: Any | None) -> np.ndarray | None:
+        """The ground truth of a frame, (H, W) metres; None = there is none to be used."""
+        if message is None:
+            self.outcome.unjudged.add("no_reference", f"no message of {self.args.gt_topic} within "
+                                      f"sync.slop_s = {self._settings.sync.slop_s} s")
+            return None
+        read = read_depth if hasattr(message, "encoding") else read_compressed_depth
+        try:
+            truth = read(message, self._settings.input.max_pixels)
+        except BadInput as problem:
+            self.outcome.unjudged.add(problem.reason, f"{self.args.gt_topic}: {problem}")
+            return None
+        if truth.shape != frame.sparse.shape:
+            self.outcome.unjudged.add(
+                "size_mismatch", f"{self.args.gt_topic} is {truth.shape[1]}x{truth.shape[0]}, the "
+                f"image {frame.sparse.shape[1]}x{frame.sparse.shape[0]}: expected depth that is "
+                "registered to the image")
+            return None
+        return truth
+
+    def _completed(self, frame: Frame, reference: np.ndarray | None
+                   ) -> tuple[FrameResult, DenseDepth]:
+        if reference is not None:
+            judged = self._judge(frame, reference, self.args.seed)
+            return judged.result, judged.dense
+        start_s = time.perf_counter()
+        dense = self._completer.complete(frame)
+        ms = {"sdim": (time.perf_counter() - start_s) * 1e3}
+        return FrameResult(frame.name, self.args.seed, dense.stats.points, {}, ms,
+                           dense.stats), dense
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    """The settings, and a look at the flags before anything is loaded."""
+    if args.every < 1 or (args.limit is not None and args.limit < 1):
+        raise BadInput("arguments", f"--every {args.every} --limit {args.limit}: expected at "
+                       "least 1")
+    if args.seed < 0:
+        raise BadInput("arguments", f"--seed {args.seed}: expected at least 0")
+    if args.points is not None:
+        sampling.parse_amount(args.points)
+    settings = settings_from(args)
+    if args.extrinsics is None:
+        return settings
+    try:
+        pose = [float(number) for number in args.extrinsics.split(",")]
+    except ValueError:
+        raise BadSetting(f"--extrinsics {args.extrinsics}: expected 7 numbers, x,y,z,qx,qy,qz,qw"
+                         ) from None
+    return with_values(settings, {"projection.extrinsics": pose})
+
+
+def _needs_poses(topics: dict[str, str], settings: Settings) -> bool:
+    return ("points" in topics and not settings.projection.extrinsics) or (
+        "sparse_camera_info" in topics)
+
+
+def _report(args: argparse.Namespace, replay: Replay, settings: Settings,
+            topics: dict[str, str], model: str, stopped: BaseException | None) -> dict[str, Any]:
+    outcome, counters = replay.outcome, replay.source.counters
+    header = report.environment(args.command_line, settings.model.checkpoint or "embedded", model)
+    content = report.build(header, outcome.results)
+    content["replay"] = outcome.header(counters["images"], replay.sets) | {
+        "bag": str(args.bag), "topics": topics, "gt_topic": args.gt_topic,
+        "points": args.points, "seed": args.seed, "resets": counters["resets"],
+        "damage": replay.bag.damage,
+        "stopped": None if stopped is None else str(stopped) or type(stopped).__name__}
+    return content | {"over_time": outcome.over_time}
+
+
+def _first_reason(replay: Replay) -> str:
+    """Why nothing was completed: the most frequent reason, and the damage if there is any."""
+    found = replay.outcome.skipped.counts.most_common(1)
+    why = replay.outcome.skipped.texts[found[0][0]] if found else \
+        "the bag holds no image of these topics that could be read"
+    return why if replay.bag.damage is None else f"{why}; {replay.bag.damage}"
+
+
+def _tell(console: Console, replay: Replay, content: dict[str, Any], out: Path) -> None:
+    """The result for people."""
+    facts = content["replay"]
+    if not facts["completed"]:
+        return
+    say = [f"{facts['completed']} of {facts['sets']} sets completed, from {facts['images']} images"
+           f": {out}/completed"]
+    if facts["resets"]:
+        say.append(f"stamps jumped back {facts['resets']} times: the bag loops")
+    for kind in ("skipped", "unjudged", "warnings"):
+        for reason, found in list(facts[kind].items())[:TOLD]:
+            say.append(f"{kind.rstrip('s')}: {found['count']} {reason}: {found['first']}")
+    for line in say:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if content["methods"]:
+        console.print(report.table(content))
