@@ -9,7 +9,7 @@ from sdim_ros.core.types import BadInput
 from sdim_ros.tools import cli, evaluate
 
 
-@pytest.mark.parametrize("verb", ["complete", "demo", "evaluate", "train", "bench"])
+@pytest.mark.parametrize("verb", ["complete", "demo", "evaluate", "convert", "train", "bench"])
 def test_help_of_each_verb_shows_an_example(verb, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main([verb, "--help"])

@@ -85,6 +85,8 @@ def test_the_last_tenth_of_a_folder_is_held_out_and_at_least_one_of_two(folder, 
      "camera of frame a"),
     (lambda f: write_index(f, depth_scale=1, frames=[{"name": "a", "stamp": None}]),
      "stamp of frame a is None"),
+    (lambda f: write_index(f, depth_scale=1, frames=[{"name": "a", "stamp_ns": 1.5}]),
+     "stamp_ns of frame a is 1.5"),
 ])
 def test_a_spoilt_folder_is_refused_with_the_file_and_what_was_expected(folder, spoil, expected):
     spoil(folder)

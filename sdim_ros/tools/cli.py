@@ -23,6 +23,12 @@ VERBS = {
     "evaluate": (
         "measure the model and classical fills on data with a reference",
         "evaluate --dataset motorcycle --points 500 --seeds 0,1,2 --out result"),
+    "convert": (
+        "make a frames folder, or a bag for the node, of a dataset or a bag",
+        "convert --dataset motorcycle --points 500 --to bag --out motorcycle_bag"),
+    "replay": (
+        "complete what a robot recorded: a bag in, a bag out, without ROS",
+        "replay my_bag --points 500 --out result"),
     "train": (
         "train a checkpoint",
         "train --config config/train_tiny.yaml --out runs/tiny"),

@@ -58,6 +58,15 @@ class BagFrames(Frames):
         truths = self._stamps("ground_truth") if "ground_truth" in topics else []
         self._truth_at = {image: at for image, (_, at) in _paired(images, truths, 0)}
 
+    @property
+    def damage(self) -> str | None:
+        """What of the bag cannot be read, for people; None = nothing is missing."""
+        bag = self._open()
+        texts = [bag.damage] if bag.damage else []
+        texts += [f"{count} messages of {topic} cannot be read"
+                  for topic, count in bag.unreadable.items()]
+        return f"{self.bag}: {'; '.join(texts)}" if texts else None
+
     def __getstate__(self) -> dict[str, Any]:
         """Without the open file, which cannot move to another process."""
         return {**self.__dict__, "_reader": None}

@@ -139,5 +139,20 @@ def write_depth_png(path: str | Path, depth: np.ndarray, scale: float) -> int:
     known = np.isfinite(depth) & (depth > 0)
     value = np.round(np.where(known, depth, 0) * scale)
     too_far = value > np.iinfo(np.uint16).max
-    cv2.imwrite(str(path), np.where(too_far, 0, value).astype(np.uint16))
+    write_png(path, np.where(too_far, 0, value).astype(np.uint16))
     return int(too_far.sum())
+
+
+def write_png(path: str | Path, pixels: np.ndarray) -> None:
+    """Write (H, W) uint8 or uint16, or (H, W, 3) uint8 RGB.
+
+    Raises:
+        BadInput: ``out`` when the file cannot be written, as on a full disk.
+    """
+    if pixels.ndim == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    try:
+        # imwrite would not tell that the disk is full.
+        Path(path).write_bytes(cv2.imencode(".png", pixels)[1])
+    except OSError as problem:
+        raise BadInput("out", f"{path} cannot be written: {problem}") from problem

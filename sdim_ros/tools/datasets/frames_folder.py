@@ -34,7 +34,7 @@ class FramesFolder(Frames):
             sparse=self._depth("sparse", name, image.shape[:2]),
             truth=self._depth("gt", name, image.shape[:2]),
             camera=_camera(entry.get("camera"), name, self.folder / "frames.json"),
-            stamp_ns=_stamp_ns(entry.get("stamp", 0.0), name, self.folder / "frames.json"),
+            stamp_ns=_stamp_ns(entry, name, self.folder / "frames.json"),
         )
 
     def _read_index(self) -> dict[str, Any]:
@@ -87,9 +87,14 @@ def _camera(entry: dict[str, Any] | None, name: str, path: Path) -> Camera | Non
             "fy, cx, cy, width, height") from problem
 
 
-def _stamp_ns(stamp_s: Any, name: str, path: Path) -> int:
+def _stamp_ns(entry: dict[str, Any], name: str, path: Path) -> int:
+    """Of ``stamp_ns``, which is exact, else of ``stamp`` in seconds; 0 = unknown."""
+    stamp_s, exact = entry.get("stamp", 0.0), entry.get("stamp_ns")
+    if exact is not None and (not isinstance(exact, int) or isinstance(exact, bool)):
+        raise BadInput("dataset", f"{path}: stamp_ns of frame {name} is {exact!r}, expected "
+                       "nanoseconds as a whole number")
     try:
-        return round(float(stamp_s) * 1e9)
+        return round(float(stamp_s) * 1e9) if exact is None else exact
     except (TypeError, ValueError, OverflowError) as problem:
         raise BadInput(
             "dataset", f"{path}: stamp of frame {name} is {stamp_s!r}, expected seconds as a "

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask a training to end after its step instead of tearing it apart."""
+"""Ctrl-C and SIGTERM ask a long run to end after its step instead of tearing it apart."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ class Stop:
 
     SIGTERM never counts as the second one: launchers send it after the terminal's Ctrl-C.
 
+    Args:
+        unit: what is done to its end before the run stops, for people.
+
     Attributes:
         signal: number of the signal that came, 0 = none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "step") -> None:
+        self.unit = unit
         self.signal = 0
         self._before: dict[int, Any] = {}
 
@@ -37,7 +41,8 @@ class Stop:
             signal.default_int_handler(number, frame)
         if not self.signal:
             # Printing is not safe in the middle of another print.
-            os.write(2, b"\nStopping after this step; Ctrl-C again stops at once.\n")
+            text = f"\nStopping after this {self.unit}; Ctrl-C again stops at once.\n"
+            os.write(2, text.encode())
         self.signal = self.signal or number
 
 
