@@ -14,7 +14,7 @@ from sdim_ros.core.fill import nearest
 from sdim_ros.core.types import SdimError
 from sdim_ros.tools import cli, demo, sampling
 from sdim_ros.tools.datasets.motorcycle import motorcycle_stereo
-from sdim_ros.tools.evaluate import FrameJudge
+from sdim_ros.tools.frame_judge import FrameJudge
 
 pytest.importorskip("rclpy")
 from sdim_ros.tools import live  # noqa: E402

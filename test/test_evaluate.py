@@ -16,6 +16,7 @@ from sdim_ros.core.types import Answers, BadInput, DenseDepth, ModelFailed, Stat
 from sdim_ros.tools import cli, evaluate
 from sdim_ros.tools.datasets.catalogue import open_dataset
 from sdim_ros.tools.datasets.frames import Sample
+from sdim_ros.tools.frame_judge import FrameJudge
 
 
 class FakeCompleter:
@@ -77,8 +78,8 @@ def fake_model(monkeypatch):
 def test_answers_are_judged_at_the_asked_pixels_beside_linear_and_hint(sample):
     frame = evaluate.draw_input(sample, "100", None, 0)
     methods = ("sdim", "answers", "answers_hint", "sdim_blind")
-    result = evaluate.FrameJudge(methods, FakeCompleter(Settings()))(frame, sample.truth, 0)
-    asked = result.dense.answers
+    judged = FrameJudge(methods, FakeCompleter(Settings()))(frame, sample.truth, 0)
+    result, asked = judged.result, judged.dense.answers
     truth = sample.truth[asked.rows, asked.cols]
     assert result.errors["answers"]["held_out"]["mae"] == pytest.approx(
         np.abs(2 - truth).mean(), rel=1e-5)
@@ -94,20 +95,20 @@ def test_what_the_fusion_guesses_is_judged_beside_what_the_text_answers(sample):
     model = random_model(fusion=fusion, hints=fusion.fills, told="guess")
     frame = evaluate.draw_input(sample, "100", None, 0)
     completer = Completer(Settings(), model)
-    result = evaluate.FrameJudge(("answers", "answers_guess"), completer)(frame, sample.truth, 0)
-    asked = result.dense.answers
+    judged = FrameJudge(("answers", "answers_guess"), completer)(frame, sample.truth, 0)
+    result, asked = judged.result, judged.dense.answers
     guess = completer.guess(frame)[asked.rows, asked.cols]
     assert result.errors["answers_guess"]["protocol"]["mae"] == pytest.approx(
         np.abs(guess - sample.truth[asked.rows, asked.cols]).mean(), rel=1e-5)
-    without = evaluate.FrameJudge(("answers", "answers_guess"), Completer(
-        Settings(), random_model()))(frame, sample.truth, 0)
+    without = FrameJudge(("answers", "answers_guess"), Completer(
+        Settings(), random_model()))(frame, sample.truth, 0).result
     assert "answers" in without.errors and "answers_guess" not in without.errors
 
 
 def test_only_the_chosen_methods_are_reported(sample):
     frame = evaluate.draw_input(sample, "100", None, 0)
-    result = evaluate.FrameJudge(["linear"], None)(frame, sample.truth, 0)
-    assert set(result.errors) == {"linear"} and result.dense is None
+    judged = FrameJudge(["linear"], None)(frame, sample.truth, 0)
+    assert set(judged.result.errors) == {"linear"} and judged.dense is None
 
 
 def test_the_whole_sparse_map_is_the_input_when_no_points_are_named(sample):
@@ -199,5 +200,5 @@ def test_a_model_frame_range_limits_classical_fills_too(sample):
     limited = FakeCompleter(Settings())
     limited.settings = SimpleNamespace(input=SimpleNamespace(min_depth_m=0.1, max_depth_m=2.5))
     frame = evaluate.draw_input(sample, "400", None, 0)
-    result = evaluate.FrameJudge(["nearest"], limited)(frame, sample.truth, 0)
+    result = FrameJudge(["nearest"], limited)(frame, sample.truth, 0).result
     assert result.points == np.count_nonzero((frame.sparse > 0) & (frame.sparse <= 2.5))

@@ -10,9 +10,11 @@ import pytest
 from sdim_ros.core.metrics import (
     METRICS,
     bootstrap_ci,
+    error_by_range,
     evaluate,
     held_out_mask,
     mean_of,
+    paired_difference,
     protocol_mask,
 )
 from sdim_ros.core.types import BadInput
@@ -30,6 +32,7 @@ def test_each_metric_has_the_value_worked_out_by_hand() -> None:
     assert metrics["irmse"] == pytest.approx(math.sqrt(0.0725 / 3))
     assert metrics["rel"] == pytest.approx((0.25 + 0.5) / 3)
     assert metrics["delta1"] == pytest.approx(1 / 3)  # 1.25 is not under 1.25
+    assert metrics["delta105"] == pytest.approx(1 / 3)
     assert metrics["missing"] == 0.0
     assert tuple(metrics) == (*METRICS, "missing")
 
@@ -38,12 +41,14 @@ def test_delta1_counts_ratios_both_ways() -> None:
     reference = np.full(4, 10.0)
     prediction = np.array([12.4, 12.6, 8.1, 7.9])
     assert evaluate(prediction, reference, protocol_mask(reference))["delta1"] == 0.5
+    prediction = np.array([10.4, 10.6, 9.6, 9.5])
+    assert evaluate(prediction, reference, protocol_mask(reference))["delta105"] == 0.5
 
 
 def test_exact_prediction_has_no_error() -> None:
     metrics = evaluate(REFERENCE, REFERENCE, protocol_mask(REFERENCE))
-    assert all(metrics[name] == 0.0 for name in METRICS[:-1])
-    assert metrics["delta1"] == 1.0
+    assert all(metrics[name] == 0.0 for name in METRICS[:-2])
+    assert metrics["delta1"] == metrics["delta105"] == 1.0
 
 
 def test_pixels_outside_of_the_mask_do_not_count() -> None:
@@ -152,3 +157,33 @@ def test_equal_images_give_an_interval_without_width() -> None:
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan]])
 def test_fewer_than_two_images_give_no_interval(values: list[float]) -> None:
     assert all(math.isnan(end) for end in bootstrap_ci(values))
+
+
+def test_errors_are_binned_by_the_range_of_the_reference() -> None:
+    reference = np.array([0.5, 1.0, 1.9, 2.0, 50.0, 3.0, 0.0])
+    prediction = np.array([0.6, 1.5, 2.4, 2.0, 40.0, np.nan, 1.0])
+    sums, counts = error_by_range(
+        prediction, reference, protocol_mask(reference), (0.0, 1.0, 2.0))
+    np.testing.assert_allclose(sums, [0.1, 1.0, 10.0])  # 0.5 | 1.0 and 1.9 | 2.0 and 50
+    np.testing.assert_array_equal(counts, [1, 2, 2])
+    far, _ = error_by_range(prediction, reference, protocol_mask(reference), (2.0,))
+    np.testing.assert_allclose(far, [10.0])  # nearer than the first edge: no bin
+
+
+def test_pairs_show_a_difference_that_two_means_hide() -> None:
+    """Images differ far more than methods do; in pairs what they share cancels."""
+    rng = np.random.default_rng(0)
+    theirs = rng.uniform(0.1, 10, 40)
+    ours = theirs - 0.05 + rng.normal(0, 0.02, 40)
+    found = paired_difference(ours, theirs)
+    assert found["difference"] == pytest.approx((ours - theirs).mean())
+    assert found["relative"] == pytest.approx((ours - theirs).mean() / theirs.mean())
+    low, high = found["ci95"]
+    assert low < found["difference"] < high < 0 and found["images"] == 40
+    assert bootstrap_ci(ours)[1] > bootstrap_ci(theirs)[0]  # the plain intervals overlap
+
+
+def test_a_pair_counts_only_where_both_have_a_number() -> None:
+    found = paired_difference([1.0, np.nan, 3.0], [2.0, 1.0, np.nan])
+    assert (found["difference"], found["relative"], found["images"]) == (-1.0, -0.5, 1)
+    assert math.isnan(paired_difference([np.nan], [1.0])["difference"])

@@ -12,7 +12,8 @@ from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import Settings, with_values
 from sdim_ros.tools import demo, report
 from sdim_ros.tools.datasets.motorcycle import motorcycle_stereo
-from sdim_ros.tools.evaluate import FrameJudge
+from sdim_ros.tools.frame_judge import FrameJudge, Judged
+from sdim_ros.tools.results import METHODS
 from sdim_ros.tools.sampling import sample_points
 
 
@@ -27,13 +28,13 @@ def frames():
 
 @pytest.fixture(scope="module")
 def results(frames):
-    judge = FrameJudge(report.METHODS, Completer(Settings()))
+    judge = FrameJudge(METHODS, Completer(Settings()))
     return {name: judge(frame, frames[1], demo.SEED) for name, frame in frames[0].items()}
 
 
-def error(result: report.FrameResult, method: str, metric: str = "mae") -> float:
+def error(judged: Judged, method: str, metric: str = "mae") -> float:
     """Where no point was given, metres."""
-    return result.errors[method]["held_out"][metric]
+    return judged.result.errors[method]["held_out"][metric]
 
 
 @pytest.mark.parametrize("metric", ["mae", "rmse"])
@@ -62,7 +63,7 @@ def test_every_pixel_is_filled_and_measured_ones_stay_bit_exact(frames, results,
 
 @pytest.mark.parametrize("name", ["random", "stereo"])
 def test_the_report_tells_trust_and_the_error_without_the_image(results, name):
-    methods = report.build({}, [results[name]])["methods"]
+    methods = report.build({}, [results[name].result])["methods"]
     assert 0 <= methods["sdim"]["trust"] <= 1
     assert 0 < methods["sdim_blind"]["held_out"]["mae"] < np.inf
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import cv2
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from sdim_ros.core.types import Stats
 from sdim_ros.tools import overview, report
-from sdim_ros.tools.report import FrameResult, judge
+from sdim_ros.tools.results import FrameResult, judge, judge_by_range
 
 
 def result(error_m: float, name: str = "a", method: str = "linear") -> FrameResult:
@@ -104,3 +106,54 @@ def test_an_overview_is_drawn_for_every_shape_and_density(tmp_path, size, points
                   reference if with_reference else None, "a note")
     drawn_page = cv2.imread(str(tmp_path / "o.png"))
     assert drawn_page.shape[1] == 1600 and drawn_page.std() > 10
+
+
+def harder(error_m: float, axis: str, level: str) -> FrameResult:
+    return dataclasses.replace(result(error_m), axis=axis, level=level)
+
+
+def test_levels_of_an_axis_are_a_curve_and_stay_out_of_the_means():
+    results = [result(0.1), harder(0.2, "noise", "1%"), harder(0.4, "noise", "5%"),
+               harder(0.3, "points", "0")]
+    built = report.build({}, results)
+    assert built["methods"]["linear"]["held_out"]["mae"] == pytest.approx(0.1)
+    noise, points = built["axes"]
+    assert (noise["name"], noise["levels"]) == ("noise", ["1%", "5%"])
+    assert noise["methods"]["linear"]["mae"] == pytest.approx([0.2, 0.4])
+    assert points["methods"]["linear"]["missing"] == [0.0]
+    assert [frame.get("level") for frame in built["frames"]] == [None, "1%", "5%", "0"]
+
+
+def test_every_other_map_is_paired_with_sdim_frame_by_frame():
+    frames = []
+    for number, (ours, theirs) in enumerate([(0.1, 0.2), (0.3, 0.5)]):
+        frames.append(FrameResult(f"{number}", 0, 5, {
+            **result(ours, method="sdim").errors, **result(theirs).errors,
+            **result(0.1, method="answers").errors}))
+    frames.append(result(9.0, "only linear"))
+    paired = report.build({}, frames)["paired"]
+    assert set(paired["against"]) == {"linear"}
+    mae = paired["against"]["linear"]["held_out"]["mae"]
+    assert mae["difference"] == pytest.approx(-0.15) and mae["images"] == 2
+    assert mae["relative"] == pytest.approx(-0.15 / 0.35)
+
+
+def test_the_error_by_range_is_that_of_all_pixels_together():
+    reference = np.array([[0.5, 1.5, 1.5, 30.0]], np.float32)
+    given = np.array([[0.5, 0.0, 0.0, 0.0]], np.float32)
+    results = [FrameResult(name, 0, 1, {"linear": judge(reference + e, reference, given)},
+                           by_range={"linear": judge_by_range(reference + e, reference, given)})
+               for name, e in (("a", np.float32(0.1)), ("b", np.float32(0.3)))]
+    found = report.build({}, results)["by_range"]
+    assert dict(zip(found["edges_m"], found["pixels"])) == {
+        0: 0, 1: 4, 2: 0, 3: 0, 5: 0, 10: 0, 20: 2, 40: 0, 80: 0}
+    mae = dict(zip(found["edges_m"], found["mae"]["linear"]))
+    assert [mae[1], mae[20]] == pytest.approx([0.2, 0.2], abs=1e-5)
+    assert np.isnan(mae[0]) and np.isnan(mae[80])
+
+
+def test_a_result_is_the_same_after_it_was_written_down():
+    stats = Stats(points=3, queries=7, fill="linear", trust=0.5, ms={"fill": 1.5})
+    before = dataclasses.replace(harder(0.2, "noise", "1%"), stats=stats,
+                                 by_range={"linear": {"sum_m": [1.0], "pixels": [2.0]}})
+    assert FrameResult.from_row(json.loads(json.dumps(before.as_row()))) == before

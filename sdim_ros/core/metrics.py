@@ -7,12 +7,13 @@ depth is clipped and no border is cropped.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from sdim_ros.core.types import BadInput
 
-METRICS = ("mae", "rmse", "imae", "irmse", "rel", "delta1")
+METRICS = ("mae", "rmse", "imae", "irmse", "rel", "delta1", "delta105")
 
 
 def protocol_mask(reference: np.ndarray) -> np.ndarray:
@@ -52,9 +53,10 @@ def evaluate(
     Returns:
         ``mae``, ``rmse`` [m]; ``imae``, ``irmse`` [1/m], of inverse depth; ``rel``, the mean of
         |prediction - reference| / reference; ``delta1``, the share with
-        max(prediction / reference, reference / prediction) < 1.25; and ``missing``, the share of
-        the judged pixels without a prediction. The six metrics cover the others only, and are
-        NaN where nothing is predicted: a comparison is fair only between equal ``missing``.
+        max(prediction / reference, reference / prediction) < 1.25; ``delta105``, that with
+        < 1.05; and ``missing``, the share of the judged pixels without a prediction. The metrics
+        before it cover the others only, and are NaN where nothing is predicted: a comparison is
+        fair only between equal ``missing``.
 
     Raises:
         BadInput: ``size_mismatch``; ``no_reference`` when the mask is empty or holds a pixel
@@ -81,7 +83,7 @@ def evaluate(
 
 
 def _errors(guess: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """The six metrics of (N,) positive depths, N > 0."""
+    """The metrics of (N,) positive depths, N > 0."""
     error = guess - truth
     inverse_error = 1 / guess - 1 / truth
     ratio = np.maximum(guess / truth, truth / guess)
@@ -92,7 +94,29 @@ def _errors(guess: np.ndarray, truth: np.ndarray) -> dict[str, float]:
         "irmse": float(np.sqrt((inverse_error**2).mean())),
         "rel": float((np.abs(error) / truth).mean()),
         "delta1": float((ratio < 1.25).mean()),
+        "delta105": float((ratio < 1.05).mean()),
     }
+
+
+def error_by_range(
+    prediction: np.ndarray, reference: np.ndarray, mask: np.ndarray, edges: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Absolute errors of one image, summed by how far away the reference is.
+
+    Args:
+        prediction, reference, mask: as in `evaluate`.
+        edges: (B,) metres, ascending: bin b begins at ``edges[b]``, the last has no end. What
+            is nearer than the first edge counts in no bin.
+
+    Returns:
+        (B,) the sums [m], and (B,) the numbers of predicted pixels they come from.
+    """
+    judged = mask & protocol_mask(prediction)
+    truth = np.asarray(reference[judged], dtype=np.float64)
+    error = np.abs(np.asarray(prediction[judged], dtype=np.float64) - truth)
+    bins = np.digitize(truth, edges)
+    sums, counts = (np.bincount(bins, weights, len(edges) + 1)[1:] for weights in (error, None))
+    return sums, counts
 
 
 def mean_of(images: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -137,6 +161,33 @@ def bootstrap_ci(
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def paired_difference(
+    ours: Sequence[float], theirs: Sequence[float], seed: int = 0
+) -> dict[str, Any]:
+    """How much one method's errors differ from another's on the same images.
+
+    Pairs cancel what makes an image hard for both, so the interval is narrower than those of the
+    two means.
+
+    Args:
+        ours, theirs: one metric, one value per image, in the same order; pairs with a NaN are
+            left out.
+
+    Returns:
+        ``difference``, the mean of ours - theirs; ``ci95``, its bootstrap interval;
+        ``relative``, the difference as a share of the mean of theirs; ``images``, the number of
+        pairs. NaN where there is no pair.
+    """
+    pairs = np.stack([np.asarray(ours, np.float64), np.asarray(theirs, np.float64)])
+    ours_known, theirs_known = pairs[:, ~np.isnan(pairs).any(axis=0)]
+    differences = ours_known - theirs_known
+    difference, base = _mean(differences), _mean(theirs_known)
+    return {
+        "difference": difference, "ci95": list(bootstrap_ci(differences, seed)),
+        "relative": difference / base if base else float("nan"), "images": len(differences),
+    }
 
 
 def _without_nan(values: Sequence[float]) -> np.ndarray:

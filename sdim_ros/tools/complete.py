@@ -18,6 +18,7 @@ from sdim_ros.tools import overview, report
 from sdim_ros.tools.datasets.files import read_depth, read_image, write_depth_png
 from sdim_ros.tools.datasets.frames import Sample, frame_names
 from sdim_ros.tools.datasets.frames_folder import FramesFolder
+from sdim_ros.tools.results import FrameResult, judge
 
 CONFIDENCE_SCALE = 65535
 
@@ -170,8 +171,8 @@ def _measured(sample: Sample) -> np.ndarray:
     return sample.sparse
 
 
-def _result(frame: Frame, dense: DenseDepth, truth: np.ndarray | None) -> report.FrameResult:
-    errors = {} if truth is None else {"sdim": report.judge(dense.depth, truth, frame.sparse)}
-    return report.FrameResult(
+def _result(frame: Frame, dense: DenseDepth, truth: np.ndarray | None) -> FrameResult:
+    errors = {} if truth is None else {"sdim": judge(dense.depth, truth, frame.sparse)}
+    return FrameResult(
         frame.name, 0, dense.stats.points, errors,
-        {"sdim": sum(dense.stats.ms.values())}, dense)
+        {"sdim": sum(dense.stats.ms.values())}, dense.stats)

@@ -16,13 +16,14 @@ from rich.status import Status
 from sdim_ros.core.config import Settings
 from sdim_ros.core.projection import disparity_to_depth
 from sdim_ros.core.types import Frame, SdimError
-from sdim_ros.tools import overview, report, sampling
+from sdim_ros.tools import overview, report, results, sampling
 from sdim_ros.tools.complete import (
     add_model_arguments, load_completer, make_folder, settings_from,
 )
 from sdim_ros.tools.datasets import motorcycle
 from sdim_ros.tools.datasets.frames import Sample
-from sdim_ros.tools.evaluate import FrameJudge
+from sdim_ros.tools.frame_judge import FrameJudge
+from sdim_ros.tools.results import METHODS, FrameResult
 
 RANDOM_POINTS = "500"
 STEREO_POINTS = "1500"
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_from(args)
     sample, right = motorcycle.motorcycle_stereo()
     sample = dataclasses.replace(sample, stamp_ns=FIRST_STAMP_NS)
-    judge = FrameJudge(report.METHODS, load_completer(settings))
+    judge = FrameJudge(METHODS, load_completer(settings))
     reports: dict[str, Any] = {}
     for name, (sparse, purpose) in _inputs(sample, right).items():
         frame = sample.frame(sparse)
@@ -134,13 +135,13 @@ def _inputs(
 
 def _judged(
     judge: FrameJudge, frame: Frame, truth: np.ndarray, recording: Any
-) -> tuple[report.FrameResult, float]:
+) -> tuple[FrameResult, float]:
     """The result with the published map as ``sdim``, and how far it is from the core's own."""
-    result = judge(frame, truth, SEED)
-    difference = float(np.nanmax(np.abs(recording.depth - result.dense.depth)))
-    errors = result.errors | {"sdim": report.judge(recording.depth, truth, frame.sparse)}
-    times = result.ms | {"sdim": float(np.median(recording.round_trip_ms))}
-    return dataclasses.replace(result, errors=errors, ms=times), difference
+    judged = judge(frame, truth, SEED)
+    difference = float(np.nanmax(np.abs(recording.depth - judged.dense.depth)))
+    errors = judged.result.errors | {"sdim": results.judge(recording.depth, truth, frame.sparse)}
+    times = judged.result.ms | {"sdim": float(np.median(recording.round_trip_ms))}
+    return dataclasses.replace(judged.result, errors=errors, ms=times), difference
 
 
 def _header(

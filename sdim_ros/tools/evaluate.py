@@ -1,10 +1,12 @@
-"""``sdim evaluate``: the model and classical fills, judged at pixels they were not given."""
+"""``sdim evaluate``: the model and other methods, judged at pixels they were not given."""
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Collection
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,205 +14,247 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sdim_ros.core import fill
-from sdim_ros.core.projection import clean_depth
-from sdim_ros.core.types import BadInput, DenseDepth, Frame, ModelFailed
-from sdim_ros.tools import overview, report, sampling
+from sdim_ros.core.config import Settings, with_values
+from sdim_ros.core.types import BadInput, Frame, ModelFailed, ModelLost
+from sdim_ros.tools import (
+    frame_pictures, html_report, overview, published, report, sampling)
 from sdim_ros.tools.complete import (
     add_model_arguments, load_completer, make_folder, settings_from,
 )
 from sdim_ros.tools.datasets.catalogue import DATASETS, open_dataset
 from sdim_ros.tools.datasets.frames import Sample, frame_names
-from sdim_ros.tools.report import FrameResult, judge
-
-# The best of the classical values that a model may see in its prompt.
-HINT = "edge_aware"
+from sdim_ros.tools.evaluation_rows import Crew, Rows
+from sdim_ros.tools.frame_judge import FrameJudge, Judged
+from sdim_ros.tools.predictions import Predictions, open_predictions
+from sdim_ros.tools.results import METHODS, FrameResult
+from sdim_ros.tools.robustness import AXES, Level, parse_axis
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``sdim evaluate``."""
-    parser.add_argument("--data", metavar="FOLDER", help="a frames folder")
-    parser.add_argument("--dataset", choices=DATASETS, help="real or rendered scenes that need no data")
+    parser.add_argument("--data", metavar="FOLDER",
+                        help="a frames folder, or with --dataset the folder of that data set")
+    parser.add_argument("--dataset", choices=DATASETS, metavar="NAME",
+                        help=f"its protocol: {', '.join(DATASETS)}")
+    parser.add_argument("--void-clip", action="store_true",
+                        help="judge VOID from 0.2 to 5 m only, as its authors do")
     parser.add_argument("--points", metavar="N|N%", help="draw N pixels or a share of them from "
                         "the sparse map, or from gt where there is none; default: all")
     parser.add_argument("--outliers", metavar="N%", help="replace a share of the input by noise")
+    parser.add_argument("--axis", action="append", default=[], metavar="NAME=LEVEL,...",
+                        help="a curve over inputs that get harder in one way: "
+                        f"{', '.join(AXES)}; e.g. points=0,5,50,500,5000; may be repeated")
     parser.add_argument("--seeds", default="0", help="repeat the draw, e.g. 0,1,2 (default 0)")
     parser.add_argument("--every", type=int, default=1, metavar="K", help="each K-th frame")
-    parser.add_argument("--methods", default=",".join(report.METHODS),
+    parser.add_argument("--methods", default=",".join(METHODS),
                         help="comma-separated; default: %(default)s")
+    parser.add_argument("--predictions", action="append", default=[], metavar="FOLDER[=SCALE]",
+                        help="depth of another method for the same input, NAME.npy in metres or "
+                        "NAME.png with metres = value / SCALE (default 256); may be repeated")
+    parser.add_argument("--pictures", type=int, default=3, metavar="N",
+                        help="worst and best frames shown in report.html (default 3 each)")
     parser.add_argument("--out", required=True, metavar="DIR",
-                        help="where report.json and overview.png go")
+                        help="where report.json, report.html and overview.png go; the same "
+                        "command goes on with what was interrupted there")
     add_model_arguments(parser)
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One input to judge: a frame, a draw, and what makes it harder, if anything."""
+
+    index: int
+    name: str
+    seed: int
+    level: Level | None
+
+    @property
+    def key(self) -> str:
+        harder = "" if self.level is None else f" {self.level.axis} {self.level.text}"
+        return f"{self.name} seed {self.seed}{harder}"
+
+
+class Evaluation:
+    """The frames, the methods and the draws of one evaluation."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.methods, seeds = _methods(args.methods), _seeds(args.seeds)
+        if args.every < 1 or args.pictures < 0:
+            raise BadInput("arguments", f"--every {args.every} --pictures {args.pictures}: "
+                           "expected at least 1 and at least 0")
+        for amount in filter(None, (args.points, args.outliers)):
+            sampling.parse_amount(amount)
+        levels = [level for axis in args.axis for level in parse_axis(axis)]
+        self.settings = settings_from(args)
+        if any(level.axis == "points" and level.value == 0 for level in levels):
+            self.settings = with_values(self.settings, {"input.on_empty_sparse": "answer"})
+        self.dataset = open_dataset(args.data, args.dataset, void_clip=args.void_clip)
+        names = frame_names(self.dataset)
+        chosen = range(0, len(names), args.every)
+        self.predictions = [open_predictions(text, [names[i] for i in chosen], METHODS)
+                            for text in args.predictions]
+        if self.predictions and len(seeds) > 1:
+            raise BadInput("arguments", f"--seeds {args.seeds} with --predictions: expected one "
+                           "seed, since a prediction belongs to one draw of the input")
+        self.runs = [Run(index, names[index], seed, level) for index in chosen
+                     for seed in seeds for level in (None, *levels)]
+        self._judge: FrameJudge | None = None
+
+    @property
+    def needs_model(self) -> bool:
+        return not set(self.methods) <= set(fill.CLASSICAL)
+
+    @property
+    def description(self) -> str:
+        """Of the model, once it is loaded."""
+        return "none" if self._judge is None else self._judge.description
+
+    def question(self) -> dict[str, Any]:
+        """Everything that the results depend on, but not how they are worked out or shown."""
+        free = {"out", "pictures", "command_line", "verb"}
+        asked = {key: value for key, value in vars(self.args).items() if key not in free}
+        folder = Path(self.settings.model.checkpoint or "-")
+        files = sorted(folder.glob("*.*")) if folder.is_dir() else []
+        return {**asked, "weights": [[f.name, f.stat().st_size, f.stat().st_mtime] for f in files]}
+
+    def load(self, device: str | None) -> None:
+        """Load the model where a method needs it."""
+        settings: Settings = self.settings
+        if device is not None and settings.model.device == "auto":
+            settings = with_values(settings, {"model.device": device})
+        self._judge = FrameJudge(
+            self.methods, load_completer(settings) if self.needs_model else None)
+
+    def judged(self, run: Run) -> tuple[Frame, np.ndarray, Judged]:
+        """The input of a run, its reference, and what the methods made of it.
+
+        Raises:
+            BadInput, ModelFailed: there is no result of this run.
+        """
+        sample = self.dataset[run.index]
+        frame = draw_input(sample, self.args.points, self.args.outliers, run.seed, run.level)
+        outside = {} if run.level else {
+            p.method: p.read(run.name, frame.sparse.shape) for p in self.predictions}
+        judged = self._judge(frame, sample.reference, run.seed, outside)
+        if run.level:
+            result = dataclasses.replace(
+                judged.result, axis=run.level.axis, level=run.level.text)
+            judged = dataclasses.replace(judged, result=result)
+        return frame, sample.reference, judged
+
+
 def run(args: argparse.Namespace) -> int:
-    """Evaluate a dataset; writes report.json and the overview of the first frame."""
-    methods, seeds = _methods(args.methods), _seeds(args.seeds)
-    if args.every < 1:
-        raise BadInput("arguments", f"--every {args.every}: expected at least 1")
-    for amount in filter(None, (args.points, args.outliers)):
-        sampling.parse_amount(amount)
-    settings = settings_from(args)
-    dataset = open_dataset(args.data, args.dataset)
-    out = make_folder(args.out)
-    needs_model = not set(methods) <= set(fill.CLASSICAL)
-    judged = FrameJudge(methods, load_completer(settings) if needs_model else None)
-    results: list[FrameResult] = []
-    skipped: dict[str, str] = {}
-    names = frame_names(dataset)
-    chosen = range(0, len(names), args.every)
-    with Progress(console=Console(stderr=True)) as progress:
-        for index in progress.track(chosen, description="evaluating"):
-            for seed in seeds:
-                try:
-                    sample = dataset[index]
-                    frame = draw_input(sample, args.points, args.outliers, seed)
-                    results.append(judged(frame, sample.reference, seed))
-                except (BadInput, ModelFailed) as problem:
-                    skipped[f"{names[index]} seed {seed}"] = str(problem)
-                    continue
-                if len(results) == 1:
-                    _draw(out / "overview.png", frame, sample.reference, results[0])
-    header = report.environment(
-        args.command_line, settings.model.checkpoint or "embedded", judged.description)
-    result = report.build(header | {"skipped": skipped}, results)
-    report.write_json(out / "report.json", result)
+    """Evaluate a dataset; writes report.json, report.html and the overview of the first frame."""
+    evaluation = Evaluation(args)
+    out, crew = make_folder(args.out), Crew()
+    rows = Rows(out / "rows", evaluation.question(), crew)
+    evaluation.load(crew.device)
+    _work(evaluation, rows, crew)
+    rows.close()
+    crew.wait()
+    if not crew.is_first:
+        return 0
+    results, skipped = rows.collect(run.key for run in evaluation.runs)
+    content = _report(evaluation, results, skipped)
+    report.write_json(out / "report.json", content)
     if not results:
         raise BadInput("no_result", f"no frame could be judged: {next(iter(skipped.values()))}")
-    console = Console()
-    console.print(f"{len(results)} of {len(chosen) * len(seeds)} runs on {len(chosen)} frames; "
-                  "errors where no point was given", highlight=False)
-    if skipped:
-        name, reason = next(iter(skipped.items()))
-        console.print(f"skipped (all are in report.json), first {name}: {reason}",
-                      markup=False, highlight=False, soft_wrap=True)
-    console.print(report.table(result))
+    _draw(out, evaluation, results, content)
+    rows.remove()
+    _tell(Console(), evaluation, content, len(results))
     return 0
 
 
-def draw_input(sample: Sample, points: str | None, outliers: str | None, seed: int) -> Frame:
+def _work(evaluation: Evaluation, rows: Rows, crew: Crew) -> None:
+    """Judge this process's share of the runs that are not done yet."""
+    mine = [run for run in evaluation.runs[crew.rank::crew.count] if run.key not in rows]
+    with Progress(console=Console(stderr=True), disable=not crew.is_first) as progress:
+        if crew.is_first and len(rows):
+            progress.console.print(f"going on: {len(rows)} of {len(evaluation.runs)} are done",
+                                   highlight=False)
+        for run in progress.track(mine, description="evaluating"):
+            try:
+                *_, judged = evaluation.judged(run)
+            except ModelLost:
+                raise
+            except (BadInput, ModelFailed) as problem:
+                rows.add(run.key, str(problem))
+                continue
+            rows.add(run.key, judged.result)
+
+
+def draw_input(sample: Sample, points: str | None, outliers: str | None, seed: int,
+               level: Level | None = None) -> Frame:
     """The frame as the methods get it.
 
     Args:
         points, outliers: amounts as in `sampling`, or None.
+        level: what else makes it harder.
     """
     sparse = sample.measured
-    if points is not None:
+    if points is not None and not (level and AXES[level.axis].draws):
         sparse = sampling.sample_points(sparse, points, seed)
+    frame = sample.frame(sparse)
+    if level is not None:
+        frame = level.apply(frame, seed)
     if outliers is not None:
-        sparse = sampling.add_outliers(sparse, outliers, seed)
-    return sample.frame(sparse)
+        frame = dataclasses.replace(
+            frame, sparse=sampling.add_outliers(frame.sparse, outliers, seed))
+    return frame
 
 
-class FrameJudge:
-    """Runs the chosen methods on a frame and measures their errors and times.
+def _report(evaluation: Evaluation, results: Sequence[FrameResult], skipped: dict[str, str]
+            ) -> dict[str, Any]:
+    args = evaluation.args
+    header = report.environment(
+        args.command_line, evaluation.settings.model.checkpoint or "embedded",
+        evaluation.description)
+    content = report.build(header | {"skipped": skipped}, results)
+    others = published.published_for(args.dataset or "")
+    return content | ({"published": others} if others else {})
 
-    Args:
-        methods: of `report.METHODS`.
-        completer: the model; None when only classical fills are chosen.
+
+def _draw(out: Path, evaluation: Evaluation, results: Sequence[FrameResult],
+          content: dict[str, Any]) -> None:
+    """overview.png of the first frame, and report.html with the worst and the best.
+
+    Nothing but numbers was kept of the frames, so those shown are run once more.
     """
-
-    def __init__(self, methods: Collection[str], completer: Any | None) -> None:
-        self.methods = methods
-        self.completer = completer
-        self._random: Any | None = None
-
-    @property
-    def description(self) -> str:
-        return "none" if self.completer is None else self.completer.description
-
-    def __call__(self, frame: Frame, reference: np.ndarray, seed: int) -> FrameResult:
-        """Judge one frame.
-
-        Args:
-            reference: (H, W) metres, 0 = unknown.
-            seed: of the draw that made the frame, for the report.
-
-        Raises:
-            BadInput: when the frame has no points or nothing to judge by.
-            ModelFailed: when the model's answers cannot be used.
-        """
-        maps: dict[str, np.ndarray] = {}
-        ms: dict[str, float] = {}
-        sparse, _ = clean_depth(frame.sparse, *self._range())
-        for method in fill.CLASSICAL:
-            if method in self.methods:
-                maps[method], ms[method] = _timed(
-                    lambda name=method: fill.classical(name, sparse, frame.image))
-        dense = None
-        if self.completer is not None:
-            dense, ms["sdim"] = _timed(lambda: self.completer.complete(frame))
-            maps |= {"sdim": dense.depth, "fill_only": dense.fill_only}
-            if "sdim_blind" in self.methods:
-                maps["sdim_blind"] = self.completer.complete(frame, blind=True).depth
-        errors = {
-            name: judge(depth, reference, frame.sparse)
-            for name, depth in maps.items() if name in self.methods
-        }
-        if dense is not None and len(dense.answers):
-            errors |= self._at_asked_pixels(frame, sparse, reference, dense)
-        if not any(errors.values()):
-            raise BadInput("no_reference", f"frame {frame.name} has no reference to judge by")
-        points = int(np.count_nonzero(sparse))
-        return FrameResult(frame.name, seed, points, errors, ms, dense)
-
-    def _range(self) -> tuple[float, float]:
-        """The depths that the model takes: classical fills get the same points."""
-        if self.completer is None:
-            return 0.0, np.inf
-        limits = self.completer.settings.input
-        return limits.min_depth_m, limits.max_depth_m
-
-    def _at_asked_pixels(
-        self, frame: Frame, sparse: np.ndarray, reference: np.ndarray, dense: DenseDepth
-    ) -> dict[str, dict[str, dict[str, float]]]:
-        """The model's own text answers beside other values at the very same pixels."""
-        rows, cols = dense.answers.rows, dense.answers.cols
-        hints = self.completer.hints(frame, rows, cols)
-        makers: dict[str, Callable[[], np.ndarray]] = {
-            "answers": lambda: dense.answers.depth,
-            "answers_linear": lambda: fill.linear_at(sparse, rows, cols),
-            "answers_hint": lambda: hints[HINT],
-            "answers_guess": lambda: guess[rows, cols],
-            "sdim_random": lambda: self._random_model().ask(frame, rows, cols).depth,
-        }
-        # Answers mean nothing without something to hold against them.
-        wanted = set(self.methods) | ({"answers_linear"} if "answers" in self.methods else set())
-        wanted -= set() if HINT in hints else {"answers_hint"}
-        if "answers_guess" in wanted:
-            guess = self.completer.guess(frame)
-            wanted -= {"answers_guess"} if guess is None else set()
-        truth, given = reference[rows, cols], frame.sparse[rows, cols]
-        return {
-            name: judge(make(), truth, given) for name, make in makers.items() if name in wanted
-        }
-
-    def _random_model(self) -> Any:
-        from sdim_ros.core.completer import with_random_weights
-
-        if self._random is None:
-            self._random = with_random_weights(self.completer)
-        return self._random
+    runs = {(run.name, run.seed): run for run in evaluation.runs if run.level is None}
+    plain = [result for result in results if not result.axis]
+    method = frame_pictures.shown_method(plain) if plain else None
+    if method is None:
+        html_report.write(out / "report.html", content)
+        return
+    frame, reference, judged = evaluation.judged(runs[plain[0].name, plain[0].seed])
+    if judged.dense is not None:
+        overview.draw(out / "overview.png", frame.name, frame.image, frame.sparse,
+                      judged.dense.depth, judged.dense.confidence, reference,
+                      report.notes(judged.result))
+    chosen = frame_pictures.worst_and_best(plain, method, evaluation.args.pictures)
+    html_report.write(out / "report.html", content, frame_pictures.draw(
+        chosen, method, lambda result: evaluation.judged(runs[result.name, result.seed])))
 
 
-def _timed(task: Callable[[], Any]) -> tuple[Any, float]:
-    """A result and the milliseconds that it took."""
-    start = time.perf_counter()
-    result = task()
-    return result, (time.perf_counter() - start) * 1e3
-
-
-def _draw(path: Any, frame: Frame, reference: np.ndarray, result: FrameResult) -> None:
-    if result.dense is not None:
-        overview.draw(path, frame.name, frame.image, frame.sparse, result.dense.depth,
-                      result.dense.confidence, reference, report.notes(result))
+def _tell(console: Console, evaluation: Evaluation, content: dict[str, Any], judged: int) -> None:
+    """The result for people."""
+    frames = len({run.index for run in evaluation.runs})
+    console.print(f"{judged} of {len(evaluation.runs)} runs on {frames} frames; errors where no "
+                  "point was given", highlight=False)
+    if content["skipped"]:
+        name, reason = next(iter(content["skipped"].items()))
+        console.print(f"skipped (all are in report.json), first {name}: {reason}",
+                      markup=False, highlight=False, soft_wrap=True)
+    console.print(report.table(content))
+    console.print(f"{evaluation.args.out}/report.html shows it", highlight=False)
 
 
 def _methods(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in report.METHODS]
+    unknown = [name for name in names if name not in METHODS]
     if unknown or not names:
-        raise BadInput("arguments", f"--methods {text}: expected some of "
-                       f"{', '.join(report.METHODS)}")
+        raise BadInput("arguments", f"--methods {text}: expected some of {', '.join(METHODS)}")
     return names
 
 

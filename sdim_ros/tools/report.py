@@ -6,7 +6,6 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,56 +14,11 @@ import torch
 from rich.table import Table
 
 from sdim_ros.core import fill, metrics
-from sdim_ros.core.types import DenseDepth
+from sdim_ros.tools.results import AT_ASKED_PIXELS, METHODS, RANGE_EDGES_M, FrameResult
+from sdim_ros.tools.robustness import AXES
 
-METHODS = (
-    "sdim", "fill_only", "nearest", "linear", "edge_aware",
-    "answers", "answers_linear", "answers_hint", "answers_guess", "sdim_blind", "sdim_random",
-)
-# Judged only where the model was asked, so never to be compared with the others.
-AT_ASKED_PIXELS = (
-    "answers", "answers_linear", "answers_hint", "answers_guess", "sdim_random")
 # What a map may cost at most against the best classical fill.
 BAR = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class FrameResult:
-    """What the methods made of one frame.
-
-    Attributes:
-        errors: by method, then ``protocol`` and ``held_out``, then metric.
-        ms: wall time by method, where a method was timed by itself.
-        dense: what the model gave, or None when only classical fills ran.
-    """
-
-    name: str
-    seed: int
-    points: int
-    errors: dict[str, dict[str, dict[str, float]]]
-    ms: dict[str, float] = field(default_factory=dict)
-    dense: DenseDepth | None = None
-
-
-def judge(
-    prediction: np.ndarray, reference: np.ndarray, given: np.ndarray
-) -> dict[str, dict[str, float]]:
-    """Errors on all pixels with a reference, and on those of them that were not given.
-
-    Args:
-        prediction, reference, given: metres, one shape: (H, W), or (Q,) at asked pixels.
-
-    Returns:
-        ``protocol`` and ``held_out``, each left out where it has no pixel to judge.
-    """
-    masks = {
-        "protocol": metrics.protocol_mask(reference),
-        "held_out": metrics.held_out_mask(reference, given),
-    }
-    return {
-        name: metrics.evaluate(prediction, reference, mask)
-        for name, mask in masks.items() if mask.any()
-    }
 
 
 def environment(command: Sequence[str], checkpoint: str, model: str) -> dict[str, Any]:
@@ -92,21 +46,38 @@ def build(header: Mapping[str, Any], results: Sequence[FrameResult]) -> dict[str
 
     Args:
         header: from `environment`, plus whatever belongs to the command.
-        results: one per frame and seed.
+        results: one per frame, seed and level.
     """
-    names = [name for name in METHODS if any(name in result.errors for result in results)]
-    return {
+    plain = [result for result in results if not result.axis]
+    names = _methods_of(results)
+    content = {
         **header,
         "seeds": sorted({result.seed for result in results}),
         "frames": [_frame(result) for result in results],
-        "methods": {name: _method(name, results) for name in names},
+        "methods": {name: _method(name, plain) for name in names},
+        "by_range": _by_range(plain),
+        "axes": _axes(results),
     }
+    others = [name for name in names if name != "sdim" and name not in AT_ASKED_PIXELS]
+    if "sdim" in names and others:
+        content["paired"] = {
+            "method": "sdim", "against": {name: _paired(name, plain) for name in others}}
+    return content
+
+
+def _methods_of(results: Sequence[FrameResult]) -> list[str]:
+    """All methods that were judged: ours in their order, then those from outside."""
+    found = dict.fromkeys(name for result in results for name in result.errors)
+    return [*(name for name in METHODS if name in found),
+            *(name for name in found if name not in METHODS)]
 
 
 def _frame(result: FrameResult) -> dict[str, Any]:
     entry = {"name": result.name, "seed": result.seed, "points": result.points}
-    if result.dense is not None:
-        stats = result.dense.stats
+    if result.axis:
+        entry |= {"axis": result.axis, "level": result.level}
+    if result.stats is not None:
+        stats = result.stats
         entry |= {"fill": stats.fill, "trust": stats.trust, "queries": stats.queries}
     return entry | {"ms": result.ms, "metrics": result.errors}
 
@@ -114,9 +85,9 @@ def _frame(result: FrameResult) -> dict[str, Any]:
 def _method(name: str, results: Sequence[FrameResult]) -> dict[str, Any]:
     method: dict[str, Any] = {}
     for kind in ("protocol", "held_out"):
-        errors = [r.errors[name][kind] for r in results if kind in r.errors.get(name, {})]
+        errors = _errors_of(name, kind, results)
         if errors:
-            method[kind] = metrics.mean_of(errors) | {"ci95": {
+            method[kind] = metrics.mean_of(errors) | {"images": len(errors), "ci95": {
                 metric: list(metrics.bootstrap_ci([error[metric] for error in errors]))
                 for metric in metrics.METRICS
             }}
@@ -124,7 +95,7 @@ def _method(name: str, results: Sequence[FrameResult]) -> dict[str, Any]:
     if times:
         method["ms_per_frame"] = {
             "median": float(np.median(times)), "min": min(times), "max": max(times)}
-    stats = [result.dense.stats for result in results if result.dense is not None]
+    stats = [result.stats for result in results if result.stats is not None]
     if name == "sdim" and stats:
         method["queries_per_frame"] = float(np.mean([s.queries for s in stats]))
         method["trust"] = float(np.mean([s.trust for s in stats]))
@@ -133,6 +104,56 @@ def _method(name: str, results: Sequence[FrameResult]) -> dict[str, Any]:
             for stage in stats[0].ms
         }
     return method
+
+
+def _errors_of(name: str, kind: str, results: Sequence[FrameResult]) -> list[dict[str, float]]:
+    return [r.errors[name][kind] for r in results if kind in r.errors.get(name, {})]
+
+
+def _paired(other: str, results: Sequence[FrameResult]) -> dict[str, Any]:
+    """sdim against another method, on the frames that both were judged on."""
+    differences: dict[str, Any] = {}
+    for kind in ("protocol", "held_out"):
+        both = [r for r in results
+                if all(kind in r.errors.get(name, {}) for name in ("sdim", other))]
+        if both:
+            ours, theirs = (_errors_of(name, kind, both) for name in ("sdim", other))
+            differences[kind] = {metric: metrics.paired_difference(
+                [e[metric] for e in ours], [e[metric] for e in theirs])
+                for metric in ("mae", "rmse")}
+    return differences
+
+
+def _by_range(results: Sequence[FrameResult]) -> dict[str, Any]:
+    """Mean held-out error of all frames' pixels together, by how far away they are."""
+    sums: dict[str, np.ndarray] = {}
+    pixels: dict[str, np.ndarray] = {}
+    for result in results:
+        for name, found in result.by_range.items():
+            sums[name] = sums.get(name, 0) + np.array(found["sum_m"])
+            pixels[name] = pixels.get(name, 0) + np.array(found["pixels"])
+    mae = {name: np.divide(sums[name], pixels[name], where=pixels[name] > 0,
+                           out=np.full(len(sums[name]), np.nan)).tolist() for name in sums}
+    most = np.max([*pixels.values()], axis=0).astype(int).tolist() if pixels else []
+    return {"edges_m": list(RANGE_EDGES_M), "pixels": most, "mae": mae}
+
+
+def _axes(results: Sequence[FrameResult]) -> list[dict[str, Any]]:
+    """Held-out errors by level, of each thing that made the input harder."""
+    axes = []
+    for axis in dict.fromkeys(result.axis for result in results if result.axis):
+        of_axis = [result for result in results if result.axis == axis]
+        levels = list(dict.fromkeys(result.level for result in of_axis))
+        at = {level: [r for r in of_axis if r.level == level] for level in levels}
+        axes.append({"name": axis, "label": AXES[axis].label, "levels": levels, "methods": {
+            name: {metric: [_mean_error(name, metric, at[level]) for level in levels]
+                   for metric in ("mae", "rmse", "missing")} for name in _methods_of(of_axis)}})
+    return axes
+
+
+def _mean_error(name: str, metric: str, results: Sequence[FrameResult]) -> float:
+    errors = _errors_of(name, "held_out", results)
+    return metrics.mean_of(errors)[metric] if errors else math.nan
 
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:
@@ -216,12 +237,12 @@ def notes(result: FrameResult) -> str:
     """The errors of one frame as a few lines for the overview picture."""
     lines = [f"{result.points:,} points given; error in metres",
              "at all other pixels:", f"{'':<14}{'MAE':>8}{'RMSE':>8}"]
-    for name in METHODS:
-        errors = result.errors.get(name, {}).get("held_out")
+    for name in _methods_of([result]):
+        errors = result.errors[name].get("held_out")
         if errors and name not in AT_ASKED_PIXELS:
             lines.append(f"{name:<14}{errors['mae']:8.4f}{errors['rmse']:8.4f}")
-    if result.dense is not None:
-        stats = result.dense.stats
+    if result.stats is not None:
+        stats = result.stats
         lines += ["", f"pixels asked  {stats.queries:,}", f"trust         {stats.trust:.2f}",
                   "fill          " + stats.fill.replace(" + ", "\n            + ")]
     return "\n".join(lines)

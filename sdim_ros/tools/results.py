@@ -1,0 +1,86 @@
+"""What methods made of one frame, as numbers that can be written down and read again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sdim_ros.core import metrics
+from sdim_ros.core.types import Stats
+
+METHODS = (
+    "sdim", "fill_only", "nearest", "linear", "edge_aware",
+    "answers", "answers_linear", "answers_hint", "answers_guess", "sdim_blind", "sdim_random",
+)
+# Judged only where the model was asked, so never to be compared with the others.
+AT_ASKED_PIXELS = (
+    "answers", "answers_linear", "answers_hint", "answers_guess", "sdim_random")
+# Where the bins of the error by range begin, metres; the last one has no end.
+RANGE_EDGES_M = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0, 80.0)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """What the methods made of one frame.
+
+    Attributes:
+        errors: by method, then ``protocol`` and ``held_out``, then metric.
+        ms: wall time by method, where a method was timed by itself.
+        stats: how the model's map came to be, or None when only other methods ran.
+        by_range: by method, ``sum_m`` of the held-out errors and ``pixels`` of each bin of
+            `RANGE_EDGES_M`.
+        axis, level: what made the input harder; empty = nothing.
+    """
+
+    name: str
+    seed: int
+    points: int
+    errors: dict[str, dict[str, dict[str, float]]]
+    ms: dict[str, float] = field(default_factory=dict)
+    stats: Stats | None = None
+    by_range: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    axis: str = ""
+    level: str = ""
+
+    def as_row(self) -> dict[str, Any]:
+        """Plain numbers, for JSON; `from_row` reads them."""
+        return asdict(self)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> FrameResult:
+        """The result that `as_row` wrote."""
+        stats = row["stats"]
+        return cls(**{**row, "stats": None if stats is None else Stats(**stats)})
+
+
+def judge(
+    prediction: np.ndarray, reference: np.ndarray, given: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Errors on all pixels with a reference, and on those of them that were not given.
+
+    Args:
+        prediction, reference, given: metres, one shape: (H, W), or (Q,) at asked pixels.
+
+    Returns:
+        ``protocol`` and ``held_out``, each left out where it has no pixel to judge.
+    """
+    masks = {
+        "protocol": metrics.protocol_mask(reference),
+        "held_out": metrics.held_out_mask(reference, given),
+    }
+    return {
+        name: metrics.evaluate(prediction, reference, mask)
+        for name, mask in masks.items() if mask.any()
+    }
+
+
+def judge_by_range(
+    prediction: np.ndarray, reference: np.ndarray, given: np.ndarray
+) -> dict[str, list[float]]:
+    """Held-out errors by the reference's range, as `FrameResult.by_range` has them."""
+    sums, pixels = metrics.error_by_range(
+        prediction, reference, metrics.held_out_mask(reference, given), RANGE_EDGES_M)
+    return {"sum_m": sums.tolist(), "pixels": pixels.tolist()}
