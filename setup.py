@@ -26,7 +26,7 @@ setup(
     maintainer="sdim_ros developers",
     maintainer_email="sdim-ros@example.org",
     packages=find_packages(exclude=["test", "test.*"]),
-    package_data={NAME: ["checkpoints/*/*", "tools/*.json"]},
+    package_data={NAME: ["checkpoints/*/*", "tools/*.json", "tools/report.*"]},
     data_files=share_files,
     python_requires=">=3.10",
     install_requires=[
@@ -40,6 +40,7 @@ setup(
         "safetensors>=0.4",
         "opencv-contrib-python-headless>=4.8",
         "matplotlib>=3.7",
+        "jinja2>=3.1",
         "rich>=13",
         "PyYAML>=6",
         "rosbags>=0.10",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import cv2
@@ -20,8 +21,11 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter  # noqa: E402
 PAGE_IN = 10.0          # width
 GAP_IN = 0.09
 BAR_INSET_IN = 0.2
-TITLE_IN = 0.25
+TEXT_PT = 9.0
+TITLE_IN = 0.25         # with text of TEXT_PT, as the next
 BAR_IN = 0.45           # a colour bar with its numbers
+TICKS = 6
+POINTS_PER_IN = 72
 WIDE = 1.9              # images wider than this stand two in a row
 UNKNOWN_COLOUR = "0.75"
 # Without turbo's darkest ends: dots of these colours must be seen on a dark image.
@@ -54,16 +58,16 @@ def draw(
         reference: (H, W) metres, 0 = unknown; without it the error panel is left out.
         notes: a few short lines, in the free panel.
     """
-    page = _Page(image.shape[1] / image.shape[0], rows_for(image, reference))
-    norm = _metre_range(sparse, depth)
+    page = Page(image.shape[1] / image.shape[0], rows_for(image, reference))
+    norm = metre_range(sparse, depth)
     cells = _cells(page.columns, reference is not None)
-    _show(page.panel(cells["image"], title), image)
-    _dots(page.panel(cells["sparse"], f"sparse input, {(sparse > 0).sum():,} points"),
-          image, sparse, DEPTH_COLOURS, norm)
-    dense = _show(page.panel(cells["dense"], "completed depth"), depth, DEPTH_COLOURS, norm)
+    show(page.panel(cells["image"], title), image)
+    _dots_on(page.panel(cells["sparse"], f"sparse input, {(sparse > 0).sum():,} points"),
+             image, sparse, DEPTH_COLOURS, norm)
+    dense = show(page.panel(cells["dense"], "completed depth"), depth, DEPTH_COLOURS, norm)
     page.bar(cells["sparse"], cells["dense"], dense, "m")
-    sure = _show(page.panel(cells["confidence"], "confidence that the error is below 5 %"),
-                 confidence, CONFIDENCE_COLOURS, Normalize(0, 1))
+    sure = show(page.panel(cells["confidence"], "confidence that the error is below 5 %"),
+                confidence, CONFIDENCE_COLOURS, Normalize(0, 1))
     page.bar(cells["confidence"], cells["confidence"], sure)
     if reference is not None:
         _error(page, cells["error"], image, depth, reference)
@@ -90,15 +94,25 @@ def _cells(columns: int, with_error: bool) -> dict[str, tuple[int, int]]:
             "notes": (1, 0), "error": (1, 1), "confidence": (1, 2)}
 
 
-class _Page:
-    """A grid of panels of one aspect ratio, each with its title above and room for a bar below."""
+class Page:
+    """A grid of panels of one aspect ratio, each with its title above and room for a bar below.
 
-    def __init__(self, aspect: float, grid: tuple[int, int]) -> None:
+    Args:
+        aspect: width over height of a panel.
+        grid: rows and columns.
+        text_pt: size of the titles on a page of PAGE_IN; the room for them follows it.
+        bars: rows that have a colour bar; None = all.
+    """
+
+    def __init__(self, aspect: float, grid: tuple[int, int], text_pt: float = TEXT_PT,
+                 bars: Collection[int] | None = None) -> None:
         self.rows, self.columns = grid
+        self.text_pt = text_pt
+        self.bars = range(self.rows) if bars is None else bars
         self.panel_w = (PAGE_IN - GAP_IN * (self.columns + 1)) / self.columns
         self.panel_h = self.panel_w / aspect
-        self.row_h = TITLE_IN + self.panel_h + BAR_IN
-        self.height = self.rows * self.row_h
+        self.title_h, self.bar_h = (size * text_pt / TEXT_PT for size in (TITLE_IN, BAR_IN))
+        self.height = self._top(self.rows)
         self.figure = Figure(figsize=(PAGE_IN, self.height))
 
     def _axes(self, left: float, top: float, width: float, height: float) -> Axes:
@@ -107,13 +121,17 @@ class _Page:
         return self.figure.add_axes((
             left / PAGE_IN, bottom / self.height, width / PAGE_IN, height / self.height))
 
+    def _top(self, row: int) -> float:
+        bars = sum(above in self.bars for above in range(row))
+        return row * (self.title_h + self.panel_h) + bars * self.bar_h
+
     def _left(self, column: int) -> float:
         return GAP_IN + column * (self.panel_w + GAP_IN)
 
     def panel(self, cell: tuple[int, int], title: str) -> Axes:
         axes = self._axes(
-            self._left(cell[1]), cell[0] * self.row_h + TITLE_IN, self.panel_w, self.panel_h)
-        axes.set_title(title, fontsize=9, loc="left", pad=3)
+            self._left(cell[1]), self._top(cell[0]) + self.title_h, self.panel_w, self.panel_h)
+        axes.set_title(title, fontsize=self.text_pt, loc="left", pad=self.text_pt / 3)
         axes.set_axis_off()
         return axes
 
@@ -121,14 +139,18 @@ class _Page:
             unit: str = "", extend: str = "neither") -> None:
         """One horizontal colour bar under the panels from ``first`` to ``last`` of a row."""
         left, right = self._left(first[1]), self._left(last[1]) + self.panel_w
+        scale = self.text_pt / TEXT_PT
+        inset = BAR_INSET_IN * scale
+        width = right - left - 2 * inset
         axes = self._axes(
-            left + BAR_INSET_IN, first[0] * self.row_h + TITLE_IN + self.panel_h + 0.06,
-            right - left - 2 * BAR_INSET_IN, 0.1)
+            left + inset, self._top(first[0]) + self.title_h + self.panel_h + 0.06 * scale,
+            width, 0.1 * scale)
+        most = min(TICKS, int(width * POINTS_PER_IN / (4 * self.text_pt)))
         bar = self.figure.colorbar(shown, cax=axes, orientation="horizontal", extend=extend,
-                                   ticks=MaxNLocator(6, steps=[1, 2, 5, 10]),
+                                   ticks=MaxNLocator(most, steps=[1, 2, 5, 10]),
                                    format=StrMethodFormatter("{x:g} " + unit))
         bar.outline.set_visible(False)
-        bar.ax.tick_params(labelsize=8, length=2, pad=2)
+        bar.ax.tick_params(labelsize=8 * scale, length=2 * scale, pad=2 * scale)
 
     def text(self, cell: tuple[int, int], text: str) -> None:
         axes = self.panel(cell, "")
@@ -136,7 +158,7 @@ class _Page:
                   family="monospace", linespacing=1.3)
 
 
-def _metre_range(sparse: np.ndarray, depth: np.ndarray) -> Normalize:
+def metre_range(sparse: np.ndarray, depth: np.ndarray) -> Normalize:
     """One range for input and output; a few outliers must not wash out all the others."""
     values = np.concatenate([sparse[sparse > 0], depth[np.isfinite(depth)]])
     if not values.size:
@@ -145,39 +167,54 @@ def _metre_range(sparse: np.ndarray, depth: np.ndarray) -> Normalize:
     return Normalize(low, max(high, low + 1e-3))
 
 
-def _show(axes: Axes, values: np.ndarray, palette: Colormap | None = None,
-          norm: Normalize | None = None) -> ScalarMappable:
+def show(axes: Axes, values: np.ndarray, palette: Colormap | None = None,
+         norm: Normalize | None = None) -> ScalarMappable:
     """A picture, or a map with its colours; unknown pixels are grey."""
     return axes.imshow(values, cmap=palette, norm=norm, interpolation="antialiased")
 
 
-def _dots(axes: Axes, image: np.ndarray, values: np.ndarray, palette: Colormap,
-          norm: Normalize) -> ScalarMappable:
-    """Each known pixel as a dot that one sees, on the darkened image that shows where it lies.
+def _dots_on(axes: Axes, image: np.ndarray, values: np.ndarray, palette: Colormap,
+             norm: Normalize) -> ScalarMappable:
+    """Each known pixel as a dot, on the darkened image that shows where it lies."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    axes.imshow(grey * 0.35, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+    return dots(axes, values, palette, norm)
+
+
+def dots(axes: Axes, values: np.ndarray, palette: Colormap, norm: Normalize,
+         share: float = 0.3, sizes_pt: tuple[float, float] = (0.8, 4.0)) -> ScalarMappable:
+    """Each known pixel as a dot that one sees, over what the panel shows already.
 
     Args:
         values: (H, W); 0 and NaN = unknown.
+        share: of the mean distance between dots that their diameter takes.
+        sizes_pt: the least and the largest diameter.
     """
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    axes.imshow(grey * 0.35, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
     rows, cols = np.nonzero(values > 0)
     height, width = values.shape
     spacing_px = np.sqrt(height * width / max(len(rows), 1))
     inches_per_px = axes.get_position().width * PAGE_IN / width
-    diameter_pt = np.clip(0.3 * spacing_px * inches_per_px * 72, 0.8, 4.0)
+    diameter_pt = np.clip(share * spacing_px * inches_per_px * POINTS_PER_IN, *sizes_pt)
     return axes.scatter(cols, rows, c=values[rows, cols], s=diameter_pt**2, cmap=palette,
                         norm=norm, linewidths=0)
 
 
-def _error(page: _Page, cell: tuple[int, int], image: np.ndarray, depth: np.ndarray,
-           reference: np.ndarray) -> None:
+def absolute_error(depth: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(H, W) metres, NaN where depth or reference is unknown."""
     known = np.isfinite(reference) & (reference > 0) & np.isfinite(depth)
     error = np.full(depth.shape, np.nan)
     error[known] = np.abs(depth[known] - reference[known])
+    return error
+
+
+def _error(page: Page, cell: tuple[int, int], image: np.ndarray, depth: np.ndarray,
+           reference: np.ndarray) -> None:
+    error = absolute_error(depth, reference)
+    known = np.isfinite(error)
     mean, high = (error[known].mean(), np.percentile(error[known], 98)) if known.any() else (0, 1)
     axes, norm = page.panel(cell, f"absolute error, mean {mean:.3f} m"), Normalize(0, high + 1e-3)
     if known.mean() < SPARSE_SHARE:
-        shown = _dots(axes, image, error, ERROR_COLOURS, norm)
+        shown = _dots_on(axes, image, error, ERROR_COLOURS, norm)
     else:
-        shown = _show(axes, error, ERROR_COLOURS, norm)
+        shown = show(axes, error, ERROR_COLOURS, norm)
     page.bar(cell, cell, shown, "m", "max")
