@@ -84,7 +84,8 @@ class BagSets:
         self._sync = FrameSynchronizer(
             settings.sync, self._on_frame, _raise,
             topics={role: topic for role, topic in topics.items() if role not in INFOS},
-            together=sources_of(settings.input.sources), clock=lambda: self.now_ns / 1e9)
+            together=sources_of(settings.input.sources),
+            clock=lambda: (self.now_ns - bag.start_ns) / 1e9)
 
     @property
     def counters(self) -> Counter[str]:
@@ -117,7 +118,7 @@ class BagSets:
                 self._take(role, message)
             yield from self._due()
         # Nothing comes any more: who waits goes on with what there is.
-        self.now_ns += round(self._settings.sync.timeout_s * 1e9)
+        self.now_ns += round((self._settings.sync.timeout_s + 1) * 1e9)
         self._sync.expire()
         yield from self._due(everything=True)
         self._finish()
