@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from sdim_ros.core.types import BadInput
-from sdim_ros.tools.bags.reading import zstd
+from sdim_ros.tools.bags.reading import read_message, zstd
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 SCHEMA, CHANNEL, MESSAGE, CHUNK = 3, 4, 5, 6
@@ -45,7 +45,7 @@ class CutFile:
         connections, message_count, start_time, end_time: as a reader of rosbags has them.
     """
 
-    is_ros1 = False
+    deserialize = staticmethod(read_message)
 
     def __init__(self, path: Path) -> None:
         self.path = path

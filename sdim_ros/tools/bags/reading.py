@@ -47,7 +47,6 @@ class Bag:
         topics: by name, of those that have messages.
         start_ns, end_ns: times at which the first and the last message were recorded.
         damage: what cannot be read, for people; None = everything can, as far as is known.
-        unreadable: messages by topic whose bytes are not what their type says.
 
     Raises:
         BadInput: ``bag``: it cannot be opened, or holds no message.
@@ -56,7 +55,7 @@ class Bag:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.damage: str | None = None
-        self.unreadable: Counter[str] = Counter()
+        self._unreadable: set[tuple[str, int]] = set()
         self._parts = self._open()
         counts: Counter[tuple[str, str]] = Counter()
         for part in self._parts:
@@ -86,6 +85,11 @@ class Bag:
             part.close()
         self._parts = []
 
+    @property
+    def unreadable(self) -> Counter[str]:
+        """Messages by topic whose bytes are not what their type says, of those read so far."""
+        return Counter(topic for topic, _ in self._unreadable)
+
     def describe(self) -> str:
         """All topics with their types and numbers of messages, for people."""
         return ", ".join(map(str, self.topics.values()))
@@ -114,24 +118,16 @@ class Bag:
                 except Exception as problem:  # damaged bytes raise whatever their parser met
                     self._note_damage(part.path, last_ns, problem)
                     break
-                message = self._message(part, connection, raw)
-                if message is not None:
+                try:
+                    message = part.deserialize(raw, connection.msgtype)
+                except Exception:  # damaged bytes raise whatever their parser met
+                    self._unreadable.add((connection.topic, last_ns))
+                else:
                     yield connection.topic, last_ns, message
 
     def first(self, topic: str) -> Any | None:
         """The first message of a topic that can be read."""
         return next((message for _, _, message in self.messages([topic])), None)
-
-    def _message(self, part: Any, connection: Any, raw: bytes) -> Any | None:
-        try:
-            if part.is_ros1:
-                return part.deserialize(raw, connection.msgtype)
-            if raw[:4] == ZSTD_MAGIC:  # compressed by message, where no metadata.yaml says so
-                raw = zstd().decompress(raw)
-            return store().deserialize_cdr(raw, connection.msgtype)
-        except Exception:  # damaged bytes raise whatever their parser met
-            self.unreadable[connection.topic] += 1
-            return None
 
     def _note_damage(self, path: Path, last_ns: int | None, problem: Exception) -> None:
         reached = "from its first message on" if last_ns is None else \
@@ -185,20 +181,25 @@ class _Whole:
         from rosbags.highlevel import AnyReader
         from rosbags.rosbag2 import Reader
 
-        self.path, self.is_ros1 = path, path.suffix == ".bag"
+        self.path = path
+        is_ros1 = path.suffix == ".bag"
         # Messages of ROS 2 are read by the standard definitions: those in a bag, of topics that
         # nobody asked for, cannot keep it from being opened.
-        self._reader = AnyReader([path]) if self.is_ros1 else Reader(path)
+        self._reader = AnyReader([path]) if is_ros1 else Reader(path)
         self._reader.open()
         self.connections = list(self._reader.connections)
         self.message_count = self._reader.message_count
         self.start_time, self.end_time = self._reader.start_time, self._reader.end_time
         self.messages = self._reader.messages
         self.close = self._reader.close
+        self.deserialize = self._reader.deserialize if is_ros1 else read_message
 
-    def deserialize(self, raw: bytes, kind: str) -> Any:
-        """A message of ROS 1, by the definition in the bag."""
-        return self._reader.deserialize(raw, kind)
+
+def read_message(raw: bytes, kind: str) -> Any:
+    """A serialised message of ROS 2, perhaps compressed by itself where no metadata says so."""
+    if raw[:len(ZSTD_MAGIC)] == ZSTD_MAGIC:
+        raw = zstd().decompress(raw)
+    return store().deserialize_cdr(raw, kind)
 
 
 @cache
