@@ -80,6 +80,17 @@ def test_no_point_is_bad_input_or_an_answer_without_confidence(completer: Comple
     assert not dense.confidence.any()
 
 
+@pytest.mark.parametrize(("metres", "words"), [
+    (1234.0, "median 1234 m; millimetres in 32FC1\\?\\)"), (0.05, "median 0.05 m\\)"),
+    (-1.0, "'range': 0}\\)")])
+def test_no_point_left_tells_what_was_removed_and_doubts_the_unit(
+        completer: Completer, metres: float, words: str) -> None:
+    image, _ = frame()
+    removed = Frame(image, np.full(image.shape[:2], metres, np.float32))
+    with pytest.raises(BadInput, match=f"without a usable point.*{words}: expected depths"):
+        completer.complete(removed)
+
+
 def test_a_complete_map_comes_back_as_it_was(completer: Completer) -> None:
     image, _ = frame()
     full = np.full(image.shape[:2], 2.5, np.float32)

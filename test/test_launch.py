@@ -66,7 +66,8 @@ def two_cameras():
 @pytest.mark.skipif(not INSTALLED, reason="sdim_ros is not installed by colcon or pip")
 @pytest.mark.launch(fixture=started)
 def test_arguments_reach_the_node_and_it_ends_with_0():
-    with Peer(target="/front/completion_node") as peer:
+    # In its namespace the peer listens to the outputs: without a listener the inputs are left.
+    with Peer(target="/front/completion_node", namespace="front") as peer:
         # A bad checkpoint leaves it unconfigured and alive, so that a good one can be set.
         assert peer.state() == "unconfigured"
         assert peer.parameter("model.checkpoint") == "/no/such/checkpoint"

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 import ros_process
-from rclpy.qos import ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from ros_process import HEIGHT, WIDTH, NodeProcess
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
@@ -125,6 +125,16 @@ def test_input_qos_can_be_overridden_by_a_parameter(peer):
         [info] = [e for e in peer.node.get_subscriptions_info_by_topic("/camera_info")]
     assert image.qos_profile.reliability == ReliabilityPolicy.RELIABLE
     assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+
+
+def test_output_qos_can_be_overridden_by_a_parameter(peer):
+    name = "qos_overrides./depth/completed.publisher"
+    with NodeProcess(parameters={f"{name}.durability": "transient_local", f"{name}.depth": 2}):
+        peer.warm_up()
+        [depth] = peer.node.get_publishers_info_by_topic("/depth/completed")
+        [other] = peer.node.get_publishers_info_by_topic("/depth/confidence")
+    assert depth.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+    assert other.qos_profile.durability == DurabilityPolicy.VOLATILE
 
 
 def test_newest_frame_wins_when_the_model_is_slow(peer):

@@ -149,12 +149,13 @@ def test_padded_rows_and_big_endian_data_are_read_right(running):
 
 
 def test_millimetres_and_metres_give_the_same_result(running):
-    peer, _ = running
+    peer, node = running
     millimetres = (ros_process.sparse_depth() * 1000).astype(np.uint16)
     for encoding in ("16UC1", "mono16"):
         message = ros_process.depth_image(millimetres, encoding)
         depth = read_depth(peer.result_of(peer.send(good_image(), message)), 10**6)
         assert set(np.unique(depth)) == {2.5, 5.0}
+    assert "/sparse_depth/image: encoding mono16 is read as 16UC1, millimetres" in node.log()
 
 
 def test_invalid_depths_are_cleaned_and_counted_and_the_rest_is_used(running):

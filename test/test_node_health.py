@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
 pytest.importorskip("rclpy")
 
 import ros_process
+from conftest import REPOSITORY
 from ros_process import NodeProcess
 from rosgraph_msgs.msg import Clock
 
 FAST_REPORTS = {"diagnostics.period_s": 0.1}
 IMPATIENT = {**FAST_REPORTS, "sync.warn_after_s": 1.0}
+# Images of 3 MB, as a driver publishes them.
+CAMERA = """
+import time
+import rclpy, ros_process
+from rclpy.qos import qos_profile_sensor_data
+rclpy.init()
+publisher = rclpy.create_node("camera").create_publisher(
+    ros_process.Image, "image", qos_profile_sensor_data)
+image = ros_process.colour_image(1000, 1000)
+for number in range(1, 10**6):
+    publisher.publish(ros_process.stamped(image, number * 10**8))
+    time.sleep(0.05)
+"""
 
 
 def sparse_image():
@@ -107,6 +124,23 @@ def test_a_lost_gpu_ends_the_node_with_3_so_that_launch_starts_a_new_one(peer):
         peer.send(ros_process.colour_image(first=ros_process.LOSE), sparse_image())
         assert node.process.wait(10) == 3
         assert "lose its GPU; giving up" in node.log()
+
+
+def test_messages_lost_in_transport_are_named_with_their_number_and_the_remedy(peer):
+    """The camera's process has Fast DDS's default segment, smaller than one of its images."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "test")}
+    del environment["FASTDDS_DEFAULT_PROFILES_FILE"]
+    with NodeProcess(parameters=FAST_REPORTS) as node:
+        peer.warm_up()
+        camera = subprocess.Popen([sys.executable, "-c", CAMERA], env=environment)
+        try:
+            assert peer.spin_until(lambda: dropped(peer, "lost_in_transport") >= 20, 20), node.log()
+        finally:
+            camera.kill()
+            camera.wait()
+        lines = re.findall(r"/image: messages lost on the way here: \d+, expected none; .*"
+                           "FASTDDS_DEFAULT_PROFILES_FILE.*fastdds_shm.xml", node.log())
+        assert lines and len(lines) < 20  # now and then, not for each
 
 
 def test_stamps_of_the_future_are_doubted_and_still_used(peer):

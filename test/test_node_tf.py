@@ -91,6 +91,32 @@ def test_points_are_carried_along_a_fixed_frame_to_the_time_of_the_image(peer, s
             4.0 - 0.5, abs=1e-4), node.log()
 
 
+def test_a_bag_that_loops_without_a_clock_is_placed_by_its_transforms_in_every_round(peer, static):
+    """tf2 ignores what is 10 s older than the newest it has, so for ever after a loop."""
+    moving = tf2_ros.TransformBroadcaster(peer.node)
+    start = 5 * 10**9
+
+    def play(second):
+        """The nearest depth of a set at this second; the robot is 1 m further each second."""
+        time_ns = start + second * 10**9
+        moving.sendTransform(
+            transform("odom", "base_link", (second, 0, 0), time_ns=time_ns - 40_000_000))
+        moving.sendTransform(transform("odom", "base_link", (second, 0, 0), time_ns=time_ns))
+        peer.spin_until(lambda: False, 0.2)
+        return depth_of(peer, ahead(4.5), time_ns, time_ns - 30_000_000)
+
+    parameters = {**FAST_REPORTS, "projection.fixed_frame": "odom", "projection.tf_timeout_s": 0.5}
+    with NodeProcess(parameters=parameters) as node:
+        peer.warm_up()
+        assert peer.spin_until(lambda: play(1)), node.log()
+        for second in (20, 40):
+            assert play(second) == pytest.approx(4.0), node.log()
+        play(1)  # the set that jumps may come after its transforms, which are lost then
+        assert peer.spin_until(lambda: int(peer.diagnosed("sync").get("resets", 0)) == 1)
+        for second in (2, 3):
+            assert play(second) == pytest.approx(4.0), node.log()
+
+
 def test_a_frame_outside_of_the_tree_is_dropped_with_both_names(peer, static):
     lost = ahead(4.5)
     lost.header.frame_id = "velodyne"

@@ -34,15 +34,18 @@ def at(seconds: float) -> Image:
 class Setup:
     """A synchroniser of images, clouds and disparities; ``sets`` holds stamps by source."""
 
-    def __init__(self, implementation, on_frame=None, together=(), **settings):
+    def __init__(self, implementation, on_frame=None, on_jump=None, together=(), **settings):
         self.now = 0.0
-        self.sets, self.errors = [], []
+        self.sets, self.errors, self.jumps = [], [], 0
         self.sync = FrameSynchronizer(
             SyncSettings(**settings), on_frame or self._on_frame, self.errors.append,
             topics={"image": "/image", "points": "/points", "disparity": "/disparity"},
             together=together, describe_publishers=lambda topic: f"publishers of {topic}",
-            synchronizer=implementation[0], filter_type=implementation[1], stamp_type=Time,
-            clock=lambda: self.now)
+            on_jump=on_jump or self._on_jump, clock=lambda: self.now, stamp_type=Time,
+            synchronizer=implementation[0], filter_type=implementation[1])
+
+    def _on_jump(self):
+        self.jumps += 1
 
     def add_image(self, seconds):
         self.sync.add_image(at(seconds))
@@ -112,14 +115,33 @@ def test_a_loop_of_a_bag_is_one_jump_and_loses_no_image_after_it(implementation)
             setup.add_image(50 + i / 30)
             if i % 3 == 2:
                 setup.add_sparse(50 + (i - 2) / 30)
-    assert setup.sync.counters["resets"] == 0  # 0.3 s back is within what overtakes
+    # 0.3 s back is within what overtakes.
+    assert setup.sync.counters["resets"] == setup.jumps == 0
     for start in (100, 20):
         for i in range(9):
             setup.add_image(start + i / 30)
             if i % 3 == 2:
                 setup.add_sparse(start + (i - 2) / 30)
-    assert setup.sync.counters["resets"] == 1
+    assert setup.sync.counters["resets"] == setup.jumps == 1
     assert [pair[0] for pair in setup.pairs[-3:]] == pytest.approx([20, 20.1, 20.2])
+
+
+def test_every_loop_is_told_once_and_before_the_first_set_after_it(implementation):
+    told = []
+    setup = Setup(implementation, on_frame=lambda image, sparse: told.append(seconds_of(image)),
+                  on_jump=lambda: told.append("jump"), slop_s=0.001)
+    for _ in range(3):
+        for i in range(4):
+            setup.add_sparse(20 + i / 2)
+            setup.add_image(20 + i / 2)
+    once = [20, 20.5, 21, 21.5]
+    assert told == [*once, "jump", *once, "jump", *once]
+
+
+def test_a_reset_from_outside_is_no_jump_of_the_stamps(implementation):
+    setup = Setup(implementation)
+    setup.sync.reset()
+    assert setup.sync.counters["resets"] == 1 and setup.jumps == 0
 
 
 def test_two_topics_of_different_clocks_do_not_look_like_a_jump(implementation):

@@ -5,20 +5,22 @@ The buffer here has the interface of ``tf2_ros.Buffer``, which has no wheel on P
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
+import ros_process
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
+from ros_process import FakeCompleter
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 
 from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.types import BadInput
+from sdim_ros.ros import compat
+from sdim_ros.ros.node import CompletionNode
 from sdim_ros.ros.transforms import Transforms
 
 SETTINGS = with_values(Settings(), {"projection.tf_timeout_s": 0.25})
@@ -107,3 +109,25 @@ def test_a_jump_of_time_empties_the_buffer():
     Transforms(buffer).clear()
     Transforms(None).clear()
     assert buffer.cleared == 1
+
+
+def test_a_bag_that_loops_without_a_clock_empties_the_buffer_once_in_each_round(peer, monkeypatch):
+    buffer = MovingRobot()
+    monkeypatch.setattr(compat, "tf_buffer", lambda node: buffer)
+    node = CompletionNode(FakeCompleter, context=peer.context)
+    peer.executor.add_node(node)
+    try:
+        assert node.start()
+        peer.warm_up()
+        assert buffer.cleared == 0
+        for loops in range(3):
+            for second in (100, 101, 102):
+                sent = peer.send(
+                    ros_process.colour_image(), ros_process.depth_image(ros_process.sparse_depth()),
+                    time_ns=second * 10**9 + loops)
+                assert peer.result_of(sent) is not None
+            assert buffer.cleared == loops
+    finally:
+        peer.executor.remove_node(node)
+        node.close()
+        node.destroy_node()

@@ -22,6 +22,8 @@ from sdim_ros.core.types import Answers, BadInput, DenseDepth, Frame, ModelFaile
 
 # What the model sees instead of the image when it is judged without it.
 GREY = 127
+# Sensors see less far: a larger median of the depths looks like another unit.
+UNLIKELY_M = 200.0
 # CUDA's words for errors after which a context answers with the same one for ever.
 LOST = ("device-side assert", "illegal memory access", "illegal instruction", "misaligned address",
         "unspecified launch failure", "uncorrectable ECC", "GPU is lost", "device is lost")
@@ -113,6 +115,8 @@ class Completer:
             ModelFailed: when the model's answers are not finite, or memory ran out.
         """
         watch = _Stopwatch(beat) if beat else _Stopwatch()
+        if self.model.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.model.device)
         with watch.stage("prepare"):
             sparse, cleaned = self._clean(frame)
             view = _View.of(frame.image, blind)
@@ -135,7 +139,7 @@ class Completer:
             points=int((sparse > 0).sum()), cleaned=cleaned,
             queries=len(answers) + len(hidden.truth), calibration_queries=len(hidden.truth),
             fill=blend.describe(), trust=blend.trust,
-            out_of_range=self._out_of_range(sparse), ms=watch.ms)
+            out_of_range=self._out_of_range(sparse), gpu_mb=self._gpu_mb(), ms=watch.ms)
         doubted = confidence.doubts(hidden.truth, said)
         return _checked(DenseDepth(depth, sure, fill_only, answers, stats, doubted))
 
@@ -179,10 +183,16 @@ class Completer:
         sparse, cleaned = clean_depth(frame.sparse, limits.min_depth_m, limits.max_depth_m)
         if limits.on_empty_sparse == "skip" and not (sparse > 0).any():
             raise BadInput(
-                "no_points", f"sparse depth without a usable point (removed: {cleaned}): expected "
-                f"depths from {limits.min_depth_m:g} to {limits.max_depth_m:g} m; check sensor "
-                "and extrinsics, or set input.on_empty_sparse to answer")
+                "no_points", "sparse depth without a usable point (removed: "
+                f"{cleaned}{_median_of(frame.sparse)}): expected depths from "
+                f"{limits.min_depth_m:g} to {limits.max_depth_m:g} m; check sensor and "
+                "extrinsics, or set input.on_empty_sparse to answer")
         return sparse, cleaned
+
+    def _gpu_mb(self) -> float:
+        """Most memory that PyTorch held on the GPU during this frame, 0 on a CPU."""
+        device = self.model.device
+        return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
 
     def _encode(self, view: _View, sparse: np.ndarray, watch: _Stopwatch) -> Prefix:
         """All that the pixels of a frame share."""
@@ -281,6 +291,16 @@ class Completer:
 def with_random_weights(completer: Completer, seed: int = 0) -> Completer:
     """The same architecture and settings with random weights: what no training would give."""
     return Completer(completer.settings, random_twin(completer.model, seed))
+
+
+def _median_of(removed: np.ndarray) -> str:
+    """What depths that were all removed are like; nothing where there were none."""
+    depths = removed[np.isfinite(removed) & (removed > 0)]
+    if not depths.size:
+        return ""
+    median = float(np.median(depths))
+    doubt = "; millimetres in 32FC1?" if median > UNLIKELY_M else ""
+    return f", median {median:g} m{doubt}"
 
 
 def _at(values: Mapping[str, np.ndarray], at: object) -> dict[str, np.ndarray]:

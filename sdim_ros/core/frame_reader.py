@@ -118,7 +118,7 @@ class FrameReader:
                  warn: Callable[[str, str, str], None]) -> None:
         self._topics, self._poses, self._warn = topics, poses, warn
         self._rectifiers: dict[str, tuple[Any, Rectifier]] = {}
-        self._told: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
 
     def read(self, job: Job, stages: Stages) -> Reading:
         """The frame of a job.
@@ -134,15 +134,17 @@ class FrameReader:
                 image = read_colour(job.image, limit)
         stages.ended("decode")
         height, width = image.shape[:2]
+        self._doubt_frames(job)
         with blaming(self._topics["camera_info"]):
             rectifier = self._rectifier_of(job, width, height)
             camera = rectifier.camera if rectifier else read_camera(job.info, width, height)
             rescaled = is_rescaled(job.info, width, height)
             if rescaled:
                 self._warn_once(
-                    "rescaled", f"it is of {job.info.width}x{job.info.height}, the image "
-                    f"{width}x{height}: taken as scaled as a whole; where it is cropped, have "
-                    "the driver fill roi and binning")
+                    "camera_info", "rescaled",
+                    f"it is of {job.info.width}x{job.info.height}, the image {width}x{height}: "
+                    "taken as scaled as a whole; where it is cropped, have the driver fill roi "
+                    "and binning")
         if rectifier:
             image = rectifier.image(image)
             stages.ended("rectify")
@@ -165,7 +167,12 @@ class FrameReader:
         if settings.extrinsics:
             pose = pose_matrix(settings.extrinsics)
         else:
-            pose = self._poses.pose(job.image.header, message.header, job.settings)
+            if not message.header.frame_id:
+                self._warn_once(
+                    "points", "no_frame", "cloud without header.frame_id: expected the frame of "
+                    "the LiDAR, to find its pose in TF; have the driver fill it, or set "
+                    "projection.extrinsics")
+            pose = self._pose(message, job)
             stages.ended("transform")
         sparse = lidar_to_sparse(points, camera, pose, settings)
         inside = np.count_nonzero(sparse)
@@ -200,7 +207,7 @@ class FrameReader:
                 own, depth = bent.camera, bent.sparse(depth)
             else:
                 own = read_camera(job.sparse_info, width, height)
-        pose = self._poses.pose(job.image.header, message.header, job.settings)
+        pose = self._pose(message, job)
         if own == camera and pose is None:
             return depth
         return reproject_depth(depth, own, camera, pose)
@@ -214,9 +221,38 @@ class FrameReader:
                 "camera; for another camera publish the stereo depth as points")
         depth = read_disparity(message, job.settings.input.max_pixels)
         stages.ended("decode")
+        height, width = depth.shape
+        # A matcher may work on smaller images of the same view; their size is rounded.
+        if abs(width * camera.height - height * camera.width) >= max(camera.height, camera.width):
+            raise BadInput(
+                "size_mismatch", f"disparity of {width}x{height} for an image of "
+                f"{camera.width}x{camera.height}: expected the same ratio of width to height, so "
+                "the same view; have the matcher take the whole image")
         size = (camera.height, camera.width)
-        # A matcher may work on smaller images, of the same view.
         return depth if depth.shape == size else scatter_resize(depth, size)
+
+    def _pose(self, message: Any, job: Job) -> np.ndarray | None:
+        """Where a sensor sits in the image's frame; None = they are the same."""
+        pose = self._poses.pose(job.image.header, message.header, job.settings)
+        frame_id = job.image.header.frame_id
+        if pose is not None and "optical" not in frame_id:
+            self._warn_once(
+                "image", "no_optical_frame", f"TF places depth in the image's frame '{frame_id}', "
+                "whose name does not say 'optical': expected a frame with x right, y down and z "
+                "forward; where z points up, have the driver name the optical frame")
+        return pose
+
+    def _doubt_frames(self, job: Job) -> None:
+        """Name frames that are missing or do not fit together."""
+        frame_id, of_info = job.image.header.frame_id, job.info.header.frame_id
+        if not frame_id:
+            self._warn_once(
+                "image", "no_frame", "image without header.frame_id: expected the camera's "
+                "optical frame, since depth and cloud go out under it; have the driver fill it")
+        if of_info and of_info != frame_id:
+            self._warn_once(
+                "camera_info", "frame", f"it is of frame '{of_info}', the image of '{frame_id}': "
+                "expected the intrinsics of the camera that took the image; check the topic")
 
     def _rectifier_of(self, job: Job, width: int, height: int) -> Rectifier | None:
         """What makes the image that of a pinhole camera, where the settings want it."""
@@ -224,15 +260,15 @@ class FrameReader:
             return self._rectifier_for("image", job.info, width, height)
         if is_distorted(job.info):
             self._warn_once(
-                "distortion", "the lens has distortion: nothing is to be done where the image is "
-                "rectified already, else set input.rectify")
+                "camera_info", "distortion", "the lens has distortion: nothing is to be done "
+                "where the image is rectified already, else set input.rectify")
         return None
 
-    def _warn_once(self, reason: str, text: str) -> None:
+    def _warn_once(self, role: str, reason: str, text: str) -> None:
         """Of what may be right, and then is right for every frame."""
-        if reason not in self._told:
-            self._told.add(reason)
-            self._warn(self._topics["camera_info"], reason, text)
+        if (role, reason) not in self._told:
+            self._told.add((role, reason))
+            self._warn(self._topics[role], reason, text)
 
     def _rectifier_for(self, camera: str, info: Any, width: int, height: int) -> Rectifier:
         """The rectifier of one of the cameras, made anew only when its info changes."""

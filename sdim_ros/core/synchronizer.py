@@ -85,6 +85,7 @@ class FrameSynchronizer:
         topics: name of each topic by ``image`` and source, for reports.
         together: sources that make one set; empty = one message of whichever.
         describe_publishers: what a topic's publishers offer, for reports.
+        on_jump: told when stamps jump back, as those of a bag that loops do.
         synchronizer, filter_type: the matcher, with the interface of ``message_filters``.
         stamp_type: what the matcher takes as ``header.stamp``, made of ``sec`` and ``nanosec``.
         clock: seconds that never go back.
@@ -99,6 +100,7 @@ class FrameSynchronizer:
         topics: Mapping[str, str],
         together: Sequence[str] = (),
         describe_publishers: Callable[[str], str] = lambda topic: "",
+        on_jump: Callable[[], None] = lambda: None,
         synchronizer: type = MinimalSynchronizer,
         filter_type: type = MinimalFilter,
         stamp_type: type = _Stamp,
@@ -109,7 +111,7 @@ class FrameSynchronizer:
         self._on_frame, self._on_error = on_frame, on_error
         self._names, self._describe_publishers = topics, describe_publishers
         self._synchronizer, self._filter_type, self._clock = synchronizer, filter_type, clock
-        self._stamp_type = stamp_type
+        self._stamp_type, self._on_jump = stamp_type, on_jump
         self._unpaired: dict[int, _Envelope] = {}
         self._image = _Side()
         sources = [name for name in topics if name != "image"]
@@ -258,6 +260,7 @@ class FrameSynchronizer:
         if any(side is self._image for side, _ in kept):
             self._unpaired.pop(self._image.waiting.time_ns, None)
         self.reset()
+        self._on_jump()
         for side, envelope in kept:
             if side is self._image:
                 self._await_partner(envelope)

@@ -138,6 +138,7 @@ class Stats:
         fill: name and weight of each classical fill, e.g. ``"0.7 edge_aware + 0.3 linear"``.
         trust: weight of the model's answers in the map, 0 = the fill alone.
         out_of_range: measured depths that the checkpoint's numbers cannot spell.
+        gpu_mb: most memory that PyTorch held on the GPU meanwhile, weights included; 0 = no GPU.
         ms: milliseconds by stage.
     """
 
@@ -148,6 +149,7 @@ class Stats:
     fill: str = ""
     trust: float = 0.0
     out_of_range: int = 0
+    gpu_mb: float = 0.0
     ms: dict[str, float] = field(default_factory=dict)
 
 

@@ -18,6 +18,8 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 
 LOG_EVERY_S = 5.0
 TIMINGS_KEPT = 100
+RATE_OVER_S = 10.0  # a large model gives less than one result a second
+SILENT_S = 10.0  # a frame in hand gives signs of life far more often
 
 
 class DropLog:
@@ -77,12 +79,38 @@ class Timings:
             for stage, ms in stages_ms.items():
                 self._stages[stage].append(ms)
 
-    def percentiles(self) -> dict[str, float]:
-        """Median and 95th percentile of each stage over the last frames, milliseconds."""
+    def summary(self) -> dict[str, float]:
+        """Median, 95th percentile and largest of each stage over the last frames, milliseconds."""
         with self._lock:
             kept = {stage: sorted(ms) for stage, ms in self._stages.items()}
-        return {f"{stage} ms p{percent}": ms[math.ceil(len(ms) * percent / 100) - 1]
-                for stage, ms in kept.items() for percent in (50, 95)}
+        return {f"{stage} ms {name}": ms[math.ceil(len(ms) * percent / 100) - 1]
+                for stage, ms in kept.items()
+                for name, percent in (("p50", 50), ("p95", 95), ("max", 100))}
+
+
+class ResultRate:
+    """Results per second over the last seconds. Threads may share it.
+
+    Args:
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._since, self._times = clock(), deque[float]()
+
+    def add(self) -> None:
+        """Note a result."""
+        with self._lock:
+            self._times.append(self._clock())
+
+    def per_second(self) -> float:
+        """How many came in each second of the last 10."""
+        now = self._clock()
+        with self._lock:
+            while self._times and self._times[0] <= now - RATE_OVER_S:
+                self._times.popleft()
+            return len(self._times) / min(RATE_OVER_S, max(1.0, now - self._since))
 
 
 @dataclass
@@ -118,6 +146,7 @@ class Health:
         self._received = self._reported_received = Counter[str]()
         self._reported_drops = 0
         self._timings, self._cleaned = Timings(), Counter[str]()
+        self._rate = ResultRate(clock)
         self._last_result: dict[str, Any] = {}
 
     def listen_to(self, topics: Iterable[str]) -> None:
@@ -132,11 +161,13 @@ class Health:
     def add_result(self, stats: Stats, stages_ms: Mapping[str, float]) -> None:
         """Note how a published frame came to be."""
         self._timings.add(stages_ms)
+        self._rate.add()
         # New objects each time: the other thread may be reading the old ones.
         self._cleaned = self._cleaned + Counter(stats.cleaned)
         self._last_result = {
             "points": stats.points, "queries": stats.queries, "fill": stats.fill,
-            "trust": stats.trust, "points that no number spells": stats.out_of_range}
+            "trust": stats.trust, "points that no number spells": stats.out_of_range,
+            **({"GPU MB": stats.gpu_mb} if stats.gpu_mb else {})}
 
     def inputs_task(self) -> Task:
         """Message rates by topic since the last report, and dropped inputs by reason."""
@@ -160,9 +191,9 @@ class Health:
             description: None = nothing is loaded; ``error`` then says why, if it was tried.
         """
         task = Task("model", message=description or "not loaded", values={
-            **self._last_result,
+            "results Hz": self._rate.per_second(), **self._last_result,
             **{f"cleaned: {reason}": count for reason, count in self._cleaned.items()},
-            **self._timings.percentiles()})
+            **self._timings.summary()})
         if error:
             task.raise_to(ERROR, error)
         return task
@@ -181,11 +212,11 @@ def diagnostic_array(tasks: Iterable[Task], node_name: str, stamp: Any) -> Diagn
     return message
 
 
-def sync_task(counters: Mapping[str, int], complaint: str | None, is_listening: bool) -> Task:
+def sync_task(
+    counters: Mapping[str, int], complaint: str | None, not_listening: str | None
+) -> Task:
     """Pairs made, and why there are none."""
-    task = Task("sync", values=dict(counters))
-    if not is_listening:
-        task.message = "disabled by the service ~/enable"
+    task = Task("sync", message=not_listening or "ok", values=dict(counters))
     if complaint:
         task.raise_to(WARN, complaint)
     return task
@@ -197,6 +228,9 @@ def worker_task(state: str, counters: Mapping[str, int], heartbeat_age_s: float)
         "state": state, "heartbeat age s": heartbeat_age_s, **counters})
     if counters.get("failed"):
         task.values["failed share"] = counters["failed"] / max(1, counters["submitted"])
+    if state == "busy" and heartbeat_age_s > SILENT_S:
+        task.raise_to(WARN, f"no sign of life for {heartbeat_age_s:.0f} s: expected one every "
+                      f"{SILENT_S:.0f} s; is the GPU or CPU shared, is queries.tile too large?")
     if state in ("dead", "hung", "exhausted"):
         task.raise_to(ERROR, f"worker thread is {state}")
     return task

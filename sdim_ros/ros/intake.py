@@ -21,6 +21,7 @@ from sdim_ros.ros.diagnostics import Health
 from sdim_ros.ros.subscriptions import Subscriptions, describe_publishers
 
 FUTURE_S = 10.0  # clocks of two machines differ by less
+UNHEARD_S = 5.0  # who looks at one topic after the other comes back sooner
 
 
 class Intake:
@@ -33,11 +34,13 @@ class Intake:
         health: where messages and drops are counted.
         submit: takes each complete job; must return at once.
         is_wanted: whether somebody listens to a result.
+        on_jump: told when the stamps of the inputs jump back.
     """
 
     def __init__(
         self, node: Node, topics: dict[str, str], settings: Settings, health: Health,
         submit: Callable[[Job], Any], is_wanted: Callable[[], bool],
+        on_jump: Callable[[], None],
     ) -> None:
         self._node, self._topics, self._settings = node, topics, settings
         self._health, self._submit, self._is_wanted = health, submit, is_wanted
@@ -50,15 +53,20 @@ class Intake:
             topics={role: topic for role, topic in topics.items()
                     if role == "image" or role in SOURCES},
             together=sources_of(settings.input.sources),
-            describe_publishers=lambda topic: describe_publishers(node, topic),
+            describe_publishers=lambda topic: describe_publishers(node, topic), on_jump=on_jump,
             synchronizer=compat.Synchronizer, filter_type=compat.Filter, stamp_type=Time)
         self._subscriptions: Subscriptions | None = None
+        self._is_resting = False
         self.listen()
 
     @property
-    def is_listening(self) -> bool:
-        """Whether inputs are subscribed."""
-        return self._subscriptions is not None
+    def why_not_listening(self) -> str | None:
+        """Why images and depth are not subscribed, else None."""
+        if self._subscriptions is None:
+            return "disabled by the service ~/enable"
+        if self._is_resting:
+            return "nobody listens to any output: images and depth are not subscribed"
+        return None
 
     @property
     def counters(self) -> Counter[str]:
@@ -68,8 +76,7 @@ class Intake:
     def listen(self) -> None:
         """Subscribe to the inputs; nothing happens when that is done already."""
         if self._subscriptions is None:
-            self._listening_since_s = time.monotonic()
-            self._sync.restart()
+            self._begin()
             self._subscriptions = Subscriptions(
                 self._node, self._topics, self._settings.input, self._on_message,
                 self._health.drops.warn, self._health.drops.count)
@@ -79,7 +86,7 @@ class Intake:
         self._drop_waiting()
         if self._subscriptions is not None:
             self._subscriptions.close()
-        self._subscriptions = None
+        self._subscriptions, self._is_resting = None, False
 
     def reconfigure(self, settings: Settings) -> None:
         """Use other settings from the next message on."""
@@ -93,7 +100,9 @@ class Intake:
 
     def check(self) -> None:
         """Let images go on that wait too long, and say what is missing; now and then."""
-        if not self.is_listening:
+        if self._subscriptions is not None:
+            self._rest_or_return(self._subscriptions)
+        if self.why_not_listening:
             return
         self._sync.expire()
         waited_s = time.monotonic() - self._listening_since_s
@@ -108,7 +117,25 @@ class Intake:
 
     def complaint(self) -> str | None:
         """Why nothing comes together, else None."""
-        return self._sync.complaint() if self.is_listening else None
+        return None if self.why_not_listening else self._sync.complaint()
+
+    def _begin(self) -> None:
+        self._listening_since_s = self._wanted_at_s = time.monotonic()
+        self._sync.restart()
+
+    def _rest_or_return(self, subscriptions: Subscriptions) -> None:
+        """Images whose depth nobody wants need not travel."""
+        if self._is_wanted():
+            self._wanted_at_s = time.monotonic()
+            if self._is_resting:
+                self._is_resting = False
+                self._begin()
+                subscriptions.open()
+        elif not self._is_resting and time.monotonic() - self._wanted_at_s >= UNHEARD_S:
+            self._is_resting = True
+            subscriptions.close_frames()
+            self._drop_waiting()
+            self._sync.restart()  # what waits there would wait for ever
 
     def _on_message(self, role: str, message: Any) -> None:
         topic = self._topics[role]

@@ -159,7 +159,7 @@ class CompletionNode(LifecycleNode):
         self._worker.start()
         self._intake = Intake(
             self, topics, self.settings, self._health, self._worker.submit,
-            self._outputs.any_listener)
+            self._outputs.any_listener, self._transforms.clear)
         if not self._enabled:
             self._intake.close()
         return result
@@ -290,7 +290,8 @@ class CompletionNode(LifecycleNode):
         tasks = [self._health.inputs_task()]
         if self._intake is not None:
             tasks.append(diagnostics.sync_task(
-                self._intake.counters, self._intake.complaint(), self._intake.is_listening))
+                self._intake.counters, self._intake.complaint(),
+                self._intake.why_not_listening))
         if self._worker is not None:
             # A replaced thread looks well again: report what was found since the last message.
             state, self._worker_trouble = self._worker_trouble or self._worker.state, None

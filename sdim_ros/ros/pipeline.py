@@ -13,6 +13,9 @@ from sdim_ros.core.types import BadInput, DenseDepth, Frame, Stats
 from sdim_ros.core.worker import Ticket
 from sdim_ros.ros.outputs import Outputs
 
+# Stamps of a recording that is played without use_sim_time say nothing of the delay.
+LARGEST_AGE_S = 600.0
+
 
 class Completer(Protocol):
     """What the node needs of the core's completer; tests put a fake in its place."""
@@ -77,7 +80,13 @@ class Pipeline:
             for publisher, message in messages:
                 publisher.publish(message)
             stages.ended("publish")
-            self._on_result(dense.stats, {**dense.stats.ms, **stages.ms})
+            self._on_result(dense.stats, {**dense.stats.ms, **stages.ms, **self._age(job)})
+
+    def _age(self, job: Job) -> dict[str, float]:
+        """Milliseconds since the image was taken, where the clock can tell."""
+        now_ns = self._now_ns()  # 0 before the first /clock
+        age_ms = (now_ns - stamp_ns(job.image.header)) / 1e6
+        return {"age": age_ms} if now_ns and abs(age_ms) <= 1e3 * LARGEST_AGE_S else {}
 
     def _refuse_old(self, job: Job) -> None:
         limit_s = job.settings.input.max_age_s

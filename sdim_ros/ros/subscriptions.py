@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -44,7 +44,7 @@ def topic_names(node: Node, settings: InputSettings) -> dict[str, str]:
 
 
 class Subscriptions:
-    """The subscriptions of an active node.
+    """The subscriptions of an active node, open from the start.
 
     Args:
         node: whose executor calls back.
@@ -61,18 +61,32 @@ class Subscriptions:
         count: Callable[[str, int], Any],
     ) -> None:
         self._node, self._on_message, self._warn, self._count = node, on_message, warn, count
+        self._topics, self._open = topics, dict[str, Any]()
         image = Image if settings.image_transport == "raw" else CompressedImage
         depth = Image if settings.depth_transport == "raw" else CompressedImage
-        types = {"image": image, "camera_info": CameraInfo, "sparse_depth": depth,
-                 "sparse_camera_info": CameraInfo, "points": PointCloud2,
-                 "disparity": DisparityImage}
-        self._all = [self._subscribe(types[role], role, topic) for role, topic in topics.items()]
+        self._types = {
+            "image": image, "camera_info": CameraInfo, "sparse_depth": depth,
+            "sparse_camera_info": CameraInfo, "points": PointCloud2, "disparity": DisparityImage}
+        self.open()
+
+    def open(self) -> None:
+        """Listen to every topic."""
+        for role, topic in self._topics.items():
+            if role not in self._open:
+                self._open[role] = self._subscribe(self._types[role], role, topic)
+
+    def close_frames(self) -> None:
+        """Listen to the camera infos alone: they are small, and may come only once."""
+        self._close(role for role in self._topics if self._types[role] is not CameraInfo)
 
     def close(self) -> None:
         """Stop listening."""
-        for subscription in self._all:
-            self._node.destroy_subscription(subscription)
-        self._all = []
+        self._close(self._topics)
+
+    def _close(self, roles: Iterable[str]) -> None:
+        for role in roles:
+            if role in self._open:
+                self._node.destroy_subscription(self._open.pop(role))
 
     def _subscribe(self, kind: type, role: str, topic: str) -> Any:
         return self._node.create_subscription(
@@ -82,8 +96,15 @@ class Subscriptions:
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=lambda event: self._warn(
                     topic, "incompatible_qos", incompatible_text("publisher", event)),
-                message_lost=lambda event: self._count(
-                    "lost_in_transport", event.total_count_change)))
+                message_lost=lambda event: self._on_lost(topic, event)))
+
+    def _on_lost(self, topic: str, event: Any) -> None:
+        self._count("lost_in_transport", event.total_count_change)
+        self._warn(
+            topic, "lost_in_transport", f"messages lost on the way here: {event.total_count}, "
+            "expected none; with Fast DDS set FASTDDS_DEFAULT_PROFILES_FILE to "
+            "config/fastdds_shm.xml of sdim_ros in every process, or have the sensor publish "
+            "less often")
 
 
 def incompatible_text(other: str, event: Any) -> str:
