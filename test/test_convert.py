@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
-from sdim_ros.core.types import BadInput, Camera
-from sdim_ros.tools import cli, convert, sampling
+from sdim_ros.core.config import Settings
+from sdim_ros.core.types import Camera
+from sdim_ros.tools import cli, conversion, frame_sources, sampling
 from sdim_ros.tools.bag_writer import BagWriter
-from sdim_ros.tools.datasets.bag_frames import BagFrames
-from sdim_ros.tools.datasets.bag_topics import find_topics
 from sdim_ros.tools.datasets.frames import Sample
 from sdim_ros.tools.datasets.frames_folder import FramesFolder
 from sdim_ros.tools.datasets.frames_writer import FramesWriter, exact_scale
 from sdim_ros.tools.datasets.motorcycle import motorcycle
+from sdim_ros.tools.frame_sources import BagSource
 
 HEIGHT, WIDTH = 12, 16
 CAMERA = Camera(fx=20.0, fy=21.5, cx=8.25, cy=6.0, width=WIDTH, height=HEIGHT)
@@ -54,6 +54,10 @@ def folder_of(path, samples, scale=1000.0):
 
 def run(*words):
     return cli.main(["convert", *map(str, words)])
+
+
+def frames_of(bag):
+    return [read() for _, read in BagSource(bag, {}, Settings(), None).frames(1, None, print)]
 
 
 def same(frames, expected, but=()):
@@ -101,34 +105,48 @@ def test_a_bag_has_the_topics_of_the_node_and_one_stamp_for_each_frame(tmp_path)
 def test_the_motorcycle_becomes_a_bag_with_points_as_evaluate_draws_them(tmp_path):
     assert run("--dataset", "motorcycle", "--points", "500", "--seed", "3", "--to", "bag",
                "--out", tmp_path / "bag") == 0
-    (ours,), theirs = BagFrames(tmp_path / "bag", find_topics(tmp_path / "bag", {})), motorcycle()
+    (ours,), theirs = frames_of(tmp_path / "bag"), motorcycle()
     drawn = sampling.sample_points(theirs.measured, "500", 3)
     assert np.array_equal(ours.sparse, drawn) and np.array_equal(ours.image, theirs.image)
     assert np.array_equal(ours.truth, theirs.truth) and ours.camera == theirs.camera
 
 
-def lidar_bag(path, topics=("/camera/image", "/camera/camera_info", "/lidar")):
-    points = np.array([[3.0, 0, 0], [3.0, -0.3, 0]], np.float32)  # x forward
+LIDAR_POSE = (0.0, 0.0, 0.5, 0.5, -0.5, 0.5, 0.5)  # x forward becomes z forward
+
+
+def lidar_bag(path, *transforms):
+    points = np.array([[3.0, 0, 0], [3.0, -0.3, 0]], np.float32)
     with BagWriter(path) as bag:
+        bag.static_transforms(STAMP_NS, transforms)
         for number in range(4):
             stamp_ns = STAMP_NS + number * 100_000_000
-            bag.camera_info(topics[1], stamp_ns, "camera", CAMERA)
-            bag.image(topics[0], stamp_ns, "camera", image(number))
-            bag.cloud(topics[2], stamp_ns + 7_000_000, "lidar", points + 0.5 * number)
+            bag.camera_info("/camera/camera_info", stamp_ns, "optical", CAMERA)
+            bag.image("/camera/image", stamp_ns, "optical", image(number))
+            bag.cloud("/lidar", stamp_ns + 7_000_000, "lidar", points + 0.5 * number)
     return path
 
 
-def test_the_cloud_of_a_lidar_becomes_a_sparse_map(tmp_path):
-    lidar_bag(tmp_path / "bag")
-    pose = "0,0,0.5,0.5,-0.5,0.5,0.5"
-    assert run("--bag", tmp_path / "bag", f"--extrinsics={pose}", "--every", "2", "--to",
-               "frames", "--out", tmp_path / "out") == 0
+@pytest.mark.parametrize("transforms, flags", [
+    ([("optical", "lidar", LIDAR_POSE)], []),
+    ([], [f"--extrinsics={','.join(map(str, LIDAR_POSE))}"]),
+])
+def test_the_cloud_of_a_lidar_becomes_a_sparse_map(tmp_path, transforms, flags):
+    lidar_bag(tmp_path / "bag", *transforms)
+    assert run("--bag", tmp_path / "bag", *flags, "--every", "2", "--to", "frames",
+               "--out", tmp_path / "out") == 0
     first, third = FramesFolder(tmp_path / "out")
     # x = 0.3 m to the right at 3.5 m: 20 * 0.3 / 3.5 = 1.7 pixels from 8.25.
     assert np.argwhere(first.sparse).tolist() == [[6, 8], [6, 10]]
     assert (first.sparse[6, [8, 10]] == np.float32(3.5)).all()
     assert third.stamp_ns == STAMP_NS + 200_000_000 and np.array_equal(third.image, image(2))
     assert first.camera == CAMERA and first.truth is None
+
+
+def test_a_lidar_without_a_pose_is_refused_and_not_taken_as_the_camera(tmp_path, capsys):
+    lidar_bag(tmp_path / "bag")
+    assert run("--bag", tmp_path / "bag", "--to", "frames", "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "none of 4 frames can be converted" in error and "lidar" in error
 
 
 def test_frames_that_lack_something_are_named_and_left_out(tmp_path, capsys):
@@ -156,16 +174,15 @@ def test_a_camera_can_be_given_to_frames_without(tmp_path):
 
 
 @pytest.mark.parametrize("stamps, expected", [
-    ((0, 0, 0), (convert.FIRST_STAMP_NS, convert.FIRST_STAMP_NS + 50_000_000,
-                 convert.FIRST_STAMP_NS + 100_000_000)),
+    ((0, 0, 0), (conversion.FIRST_STAMP_NS, conversion.FIRST_STAMP_NS + 50_000_000,
+                 conversion.FIRST_STAMP_NS + 100_000_000)),
     ((0, 7, 9), (1, 7, 9)),
 ])
 def test_frames_without_stamps_get_them_at_a_rate(tmp_path, stamps, expected):
     folder_of(tmp_path / "in", [sample(i, stamp_ns=ns) for i, ns in enumerate(stamps)])
     for to in ("bag", "frames"):
         run("--data", tmp_path / "in", "--to", to, "--out", tmp_path / to, "--rate", "20")
-    bag = BagFrames(tmp_path / "bag", find_topics(tmp_path / "bag", {}))
-    assert tuple(frame.stamp_ns for frame in bag) == expected
+    assert tuple(frame.stamp_ns for frame in frames_of(tmp_path / "bag")) == expected
     assert tuple(frame.stamp_ns for frame in FramesFolder(tmp_path / "frames")) == expected
     run("--data", tmp_path / "in", "--to", "frames", "--out", tmp_path / "plain")
     assert tuple(frame.stamp_ns for frame in FramesFolder(tmp_path / "plain")) == stamps
@@ -178,7 +195,7 @@ def far(number, metres):
 
 
 def converted(tmp_path, samples, *flags, monkeypatch):
-    monkeypatch.setattr(convert, "open_dataset", lambda *_: samples)
+    monkeypatch.setattr(frame_sources, "open_dataset", lambda *_: samples)
     code = run("--dataset", "motorcycle", "--to", "frames", "--out", tmp_path / "out", *flags)
     return code, FramesFolder(tmp_path / "out")
 
@@ -221,11 +238,11 @@ class StopsItself(list):
 @pytest.mark.parametrize("to", ["frames", "bag"])
 def test_ctrl_c_leaves_the_frames_that_are_complete(tmp_path, monkeypatch, capfd, to):
     samples = StopsItself(sample(i) for i in range(5))
-    monkeypatch.setattr(convert, "frame_names", lambda frames: [f"{i:05d}" for i in range(5)])
-    monkeypatch.setattr(convert, "open_dataset", lambda *_: samples)
+    monkeypatch.setattr(frame_sources, "frame_names", lambda frames: [f"{i:05d}" for i in range(5)])
+    monkeypatch.setattr(frame_sources, "open_dataset", lambda *_: samples)
     out = tmp_path / "out"
     assert run("--dataset", "motorcycle", "--to", to, "--out", out) == 130
-    frames = FramesFolder(out) if to == "frames" else BagFrames(out, find_topics(out, {}))
+    frames = FramesFolder(out) if to == "frames" else frames_of(out)
     same(list(frames), list.__getitem__(samples, slice(3)))
     said, err = capfd.readouterr()
     assert "3 of 5 frames written" in said and "stopped before the end" in err
@@ -250,22 +267,19 @@ def test_existing_results_are_kept_and_empty_folders_are_filled(tmp_path, capsys
     assert f"{tmp_path}/out" in capsys.readouterr().err
 
 
-def test_the_topics_of_a_bag_are_found_by_their_type(tmp_path):
-    lidar_bag(tmp_path / "one")
-    assert find_topics(tmp_path / "one", {}) == {
-        "image": "/camera/image", "camera_info": "/camera/camera_info", "points": "/lidar"}
-    with BagWriter(tmp_path / "two") as bag:
+def test_a_bag_with_several_images_asks_which_one_in_one_sentence(tmp_path, capsys):
+    with BagWriter(tmp_path / "bag") as bag:
         for side in ("left", "right"):
-            bag.image(f"/{side}/image", STAMP_NS, "c", image(0))
+            bag.image(f"/{side}/image", STAMP_NS, "c", image(len(side)))
             bag.camera_info(f"/{side}/camera_info", STAMP_NS, "c", CAMERA)
         bag.depth("/depth", STAMP_NS, "c", depth(0))
-        bag.cloud("/lidar", STAMP_NS, "c", np.ones((2, 3)))
-    with pytest.raises(BadInput, match="2 topics that may be image.*image: /left/image, /right"):
-        find_topics(tmp_path / "two", {})
-    with pytest.raises(BadInput, match="2 topics that may be sparse_depth or points.*/lidar"):
-        find_topics(tmp_path / "two", {"image": "/left/image"})
-    assert find_topics(tmp_path / "two", {"image": "/right/image", "sparse_depth": "/depth"}) == {
-        "image": "/right/image", "camera_info": "/right/camera_info", "sparse_depth": "/depth"}
+    words = ("--bag", tmp_path / "bag", "--to", "frames", "--out", tmp_path / "out")
+    assert run(*words) == 2
+    error = capsys.readouterr().err
+    assert "/left/image" in error and "/right/image" in error and error.count("\n") == 1
+    assert run(*words, "--topics", "image=/right/image") == 0
+    (frame,) = FramesFolder(tmp_path / "out")
+    assert np.array_equal(frame.image, image(5)) and frame.camera == CAMERA
 
 
 @pytest.mark.parametrize("words, named", [
@@ -278,7 +292,10 @@ def test_the_topics_of_a_bag_are_found_by_their_type(tmp_path):
     (["--dataset", "motorcycle", "--camera", "1,2"], "--camera 1,2: expected 4 numbers"),
     (["--bag", "nowhere"], "nowhere cannot be opened as a bag"),
     (["--bag", "b", "--topics", "depth=/a"], "the roles are image, camera_info"),
-    (["--bag", "b", "--topics", "points=/a,sparse_depth=/b"], "either sparse_depth or points"),
+    (["--bag", "b", "--extrinsics", "1,2"], "--extrinsics 1,2: expected 7 numbers"),
+    (["--bag", "b", "--set", "sync.slop=1"], "sync.slop"),
+    (["--dataset", "motorcycle", "--set", "sync.slop_s=1"], "--set is for --bag"),
+    (["--dataset", "motorcycle", "--seed", "-1"], "--seed -1: expected at least 0"),
     (["--data", "nowhere"], "frames.json does not exist"),
 ])
 def test_what_cannot_be_done_is_one_sentence(tmp_path, capsys, words, named):
@@ -347,8 +364,11 @@ def test_what_is_left_of_a_cut_bag_is_converted_and_the_rest_is_named(tmp_path, 
     file = tmp_path / "bag" / "bag.mcap"
     os.truncate(file, file.stat().st_size * 2 // 3)
     capsys.readouterr()
-    assert run("--bag", file, "--to", "frames", "--out", tmp_path / "out") == 0
+    assert run("--bag", file, "--to", "frames", "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "could not be read as a whole: bag.mcap is cut off" in error
+    assert f"what could is in {tmp_path}/out" in error
     frames = FramesFolder(tmp_path / "out")
     # The cut may lie within the last one.
     same(list(frames)[:-1], [sample(number) for number in range(len(frames) - 1)])
-    assert 1 < len(frames) < 200 and "bag.mcap is cut off" in capsys.readouterr().err
+    assert 1 < len(frames) < 200

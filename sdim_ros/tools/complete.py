@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from rich.console import Console
 from rich.progress import Progress
 
 from sdim_ros.core.config import Settings, with_values
-from sdim_ros.core.types import BadInput, BadSetting, DenseDepth, Frame, ModelFailed
+from sdim_ros.core.types import BadInput, DenseDepth, Frame, ModelFailed
 from sdim_ros.tools import overview, report
+from sdim_ros.tools.assignments import parse_assignments
 from sdim_ros.tools.datasets.files import read_depth, read_image, write_depth_png
 from sdim_ros.tools.datasets.frames import Sample, frame_names
 from sdim_ros.tools.datasets.frames_folder import FramesFolder
@@ -48,16 +48,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
     flags = {"model.checkpoint": args.checkpoint, "queries.preset": args.preset,
              "model.device": args.device}
     values: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
-    for assignment in args.set:
-        name, equals, value = assignment.partition("=")
-        if not equals:
-            raise BadSetting(f"--set {assignment}: expected NAME=VALUE")
-        try:
-            values[name] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError) as problem:
-            raise BadSetting(
-                f"--set {assignment}: {value!r} is not a value in YAML: expected e.g. 0.5, true "
-                "or edge_aware") from problem
+    values |= parse_assignments(args.set)
     return with_values(Settings(), values)
 
 

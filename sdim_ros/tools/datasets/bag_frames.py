@@ -31,8 +31,7 @@ class BagFrames(Frames):
 
     Args:
         bag: folder of a rosbag2, an .mcap file, or a .bag file of ROS 1.
-        topics: ``image`` and ``sparse_depth``, or ``image``, ``camera_info`` and ``points``;
-            and ``ground_truth``, depth images under the stamps of their images, where there are.
+        topics: ``image`` and ``sparse_depth``, or ``image``, ``camera_info`` and ``points``.
         extrinsics: pose of the points' sensor in the camera's optical frame, x y z qx qy qz qw;
             None = the points are in that frame.
 
@@ -55,17 +54,6 @@ class BagFrames(Frames):
                 f"{topics[self.measured]} within {SyncSettings().slop_s} s ({len(images)} and "
                 f"{len(depths)} messages); expected stamps of one clock")
         self.names = [f"{stamp:019d}" for (stamp, _), _ in self.pairs]
-        truths = self._stamps("ground_truth") if "ground_truth" in topics else []
-        self._truth_at = {image: at for image, (_, at) in _paired(images, truths, 0)}
-
-    @property
-    def damage(self) -> str | None:
-        """What of the bag cannot be read, for people; None = nothing is missing."""
-        bag = self._open()
-        texts = [bag.damage] if bag.damage else []
-        texts += [f"{count} messages of {topic} cannot be read"
-                  for topic, count in bag.unreadable.items()]
-        return f"{self.bag}: {'; '.join(texts)}" if texts else None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the open file, which cannot move to another process."""
@@ -81,25 +69,15 @@ class BagFrames(Frames):
                                      self.pose, ProjectionSettings())
         else:
             limits = InputSettings()
-            sparse = self._depth("sparse_depth", message, limits.min_depth_m, limits.max_depth_m)
-        self._check_size(topic, sparse, image)
-        truth, truth_at = None, self._truth_at.get((stamp, image_at))
-        if truth_at is not None:
-            truth = self._depth(
-                "ground_truth", self._message("ground_truth", truth_at), 0.0, np.inf)
-            self._check_size(self.topics["ground_truth"], truth, image)
-        return Sample(self.names[number], image, sparse, truth, camera, stamp)
-
-    def _depth(self, role: str, message: Any, low_m: float, high_m: float) -> np.ndarray:
-        depth = self._of(role, sensor_data.read_depth, message, InputSettings().max_pixels)
-        return clean_depth(depth, low_m, high_m)[0]
-
-    def _check_size(self, topic: str, depth: np.ndarray, image: np.ndarray) -> None:
-        if depth.shape != image.shape[:2]:
+            sparse, _ = clean_depth(
+                self._of("sparse_depth", sensor_data.read_depth, message, limits.max_pixels),
+                limits.min_depth_m, limits.max_depth_m)
+        if sparse.shape != image.shape[:2]:
             raise BadInput(
-                "size_mismatch", f"{self.bag}: {topic} is {depth.shape[1]}x{depth.shape[0]}, "
+                "size_mismatch", f"{self.bag}: {topic} is {sparse.shape[1]}x{sparse.shape[0]}, "
                 f"the image {image.shape[1]}x{image.shape[0]}: expected depth that is registered "
                 "to the image")
+        return Sample(self.names[number], image, sparse, None, camera, stamp)
 
     def _camera(self, height: int, width: int) -> Camera:
         """Intrinsics of the rectified image: from P where it is filled, else from K."""
