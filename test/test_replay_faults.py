@@ -285,6 +285,6 @@ def test_memory_holds_one_set_at_a_time(tmp_path):
         opened.messages = lambda *how: (read.append(m) or m for m in whole(*how))
         topics = {"image": "/image", "camera_info": "/camera_info",
                   "sparse_depth": "/sparse_depth/image"}
-        for number, _ in enumerate(BagSets(opened, topics, Settings(), None, None)):
+        for number, _ in enumerate(BagSets(opened, topics, Settings())):
             assert len(read) <= 3 * (number + 1)
         assert number == 5

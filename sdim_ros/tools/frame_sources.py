@@ -10,15 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sdim_ros.core.compressed import read_compressed_depth
 from sdim_ros.core.config import Settings
 from sdim_ros.core.frame_reader import FrameReader, Stages
 from sdim_ros.core.projection import clean_depth
-from sdim_ros.core.sensor_data import read_depth, stamp_ns
+from sdim_ros.core.sensor_data import stamp_ns
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools.bags.reading import Bag
-from sdim_ros.tools.bags.sets import BagSets, Set
-from sdim_ros.tools.bags.tf_tree import TfTree
+from sdim_ros.tools.bags.sets import BagSets, Set, read_reference
 from sdim_ros.tools.bags.topics import choose_topics
 from sdim_ros.tools.datasets.catalogue import open_dataset, open_source
 from sdim_ros.tools.datasets.frames import Sample, frame_names
@@ -113,12 +111,9 @@ class BagSource(Source):
                 told.add(line)
                 warn(line)
 
-        needs_poses = "sparse_camera_info" in self.topics or (
-            "points" in self.topics and not self.settings.projection.extrinsics)
-        tree = TfTree() if needs_poses else None
-        reader = FrameReader(self.topics, tree or TfTree(), tell)
         with Bag(self.path) as bag:
-            sets = BagSets(bag, self.topics, self.settings, tree, self.reference)
+            sets = BagSets(bag, self.topics, self.settings, self.reference)
+            reader = FrameReader(self.topics, sets.poses, tell)
             try:
                 for number, found in enumerate(sets):
                     if limit is not None and number >= limit * every:
@@ -150,14 +145,7 @@ class BagSource(Source):
         if message is None or (self._same_stamp and stamp_ns(message.header) != stamp_ns(
                 found.job.image.header)):
             return None
-        if self.settings.input.rectify:
-            raise BadInput("rectify", "it is not rectified as the image is")
-        read = read_depth if hasattr(message, "encoding") else read_compressed_depth
-        truth, _ = clean_depth(read(message, self.settings.input.max_pixels), 0.0, np.inf)
-        if truth.shape != size:
-            raise BadInput("size_mismatch", f"{truth.shape[1]}x{truth.shape[0]} for an image of "
-                           f"{size[1]}x{size[0]}: expected the same size")
-        return truth
+        return read_reference(message, size, self.settings)
 
     def _conclude(self, bag: Bag, sets: BagSets) -> None:
         self.left_out = {f"{reason}: {sets.skipped.texts[reason]}": count

@@ -13,12 +13,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from sdim_ros.core.compressed import read_compressed_depth
 from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.frame_reader import BadMessage, FrameReader, Stages
 from sdim_ros.core.metrics import held_out_mask
 from sdim_ros.core.projection import clean_depth
-from sdim_ros.core.sensor_data import read_depth
 from sdim_ros.core.types import (
     BadInput, BadSetting, DenseDepth, Frame, ModelFailed, ModelLost)
 from sdim_ros.tools import overview, report, sampling
@@ -26,8 +24,7 @@ from sdim_ros.tools.bag_writer import STORAGES, BagWriter
 from sdim_ros.tools.bags.outcome import Outcome, draw_over_time, write_messages
 from sdim_ros.tools.bags.reading import Bag
 from sdim_ros.tools.bags.rerun_file import RerunFile
-from sdim_ros.tools.bags.sets import BagSets, Set
-from sdim_ros.tools.bags.tf_tree import TfTree
+from sdim_ros.tools.bags.sets import BagSets, Set, read_reference
 from sdim_ros.tools.bags.topics import choose_topics, parse_topics
 from sdim_ros.tools.complete import (
     add_model_arguments, load_completer, make_folder, settings_from,
@@ -106,10 +103,9 @@ class Replay:
         self.args, self.bag = args, bag
         self.outcome, self.sets = Outcome(), 0
         self._settings, self._completer, self._rerun = settings, completer, rerun
-        self._tree = TfTree() if _needs_poses(topics, settings) else None
-        self.source = BagSets(bag, topics, settings, self._tree, args.gt_topic)
+        self.source = BagSets(bag, topics, settings, args.gt_topic)
         self._reader = FrameReader(
-            topics, self._tree or TfTree(),
+            topics, self.source.poses,
             lambda topic, reason, text: self.outcome.warnings.add(reason, f"{topic}: {text}"))
         self._judge = FrameJudge(METHODS, completer)
 
@@ -126,9 +122,8 @@ class Replay:
             skipped.add(reason, self.source.skipped.texts[reason], count)
         for topic, count in self.bag.unreadable.items():
             skipped.add("unreadable", f"{topic}: a message whose bytes do not fit its type", count)
-        if self._tree is not None and self._tree.ignored:
-            self.outcome.warnings.add("tf", "a transform that is not finite or has no rotation",
-                                      self._tree.ignored)
+        self.outcome.warnings.add("tf", "a transform that is not finite or has no rotation",
+                                  self.source.poses.ignored)
         return stopped
 
     def _all(self, writer: BagWriter, out: Path, progress: Progress) -> None:
@@ -174,9 +169,11 @@ class Replay:
         if self._rerun is not None:
             self._rerun.add(frame, dense, points, colours, errors)
         if len(self.outcome.results) == 1:
+            judged_by = None if reference is None else np.where(
+                held_out_mask(reference, frame.sparse), reference, 0)
             overview.draw(
                 out / "overview.png", f"{frame.stamp_ns / 1e9:.3f} s", frame.image, frame.sparse,
-                dense.depth, dense.confidence, reference, report.notes(result) if errors else "")
+                dense.depth, dense.confidence, judged_by, report.notes(result) if errors else "")
 
     def _given(self, frame: Frame, truth: Any | None) -> tuple[Frame, np.ndarray | None]:
         """The frame with what the methods get, and what they are judged by, (H, W) metres."""
@@ -201,19 +198,11 @@ class Replay:
             self.outcome.unjudged.add("no_reference", f"no message of {self.args.gt_topic} within "
                                       f"sync.slop_s = {self._settings.sync.slop_s} s")
             return None
-        read = read_depth if hasattr(message, "encoding") else read_compressed_depth
         try:
-            truth = read(message, self._settings.input.max_pixels)
+            return read_reference(message, frame.sparse.shape, self._settings)
         except BadInput as problem:
             self.outcome.unjudged.add(problem.reason, f"{self.args.gt_topic}: {problem}")
             return None
-        if truth.shape != frame.sparse.shape:
-            self.outcome.unjudged.add(
-                "size_mismatch", f"{self.args.gt_topic} is {truth.shape[1]}x{truth.shape[0]}, the "
-                f"image {frame.sparse.shape[1]}x{frame.sparse.shape[0]}: expected depth that is "
-                "registered to the image")
-            return None
-        return truth
 
     def _completed(self, frame: Frame, reference: np.ndarray | None
                    ) -> tuple[FrameResult, DenseDepth]:
@@ -245,11 +234,6 @@ def _settings(args: argparse.Namespace) -> Settings:
         raise BadSetting(f"--extrinsics {args.extrinsics}: expected 7 numbers, x,y,z,qx,qy,qz,qw"
                          ) from None
     return with_values(settings, {"projection.extrinsics": pose})
-
-
-def _needs_poses(topics: dict[str, str], settings: Settings) -> bool:
-    return ("points" in topics and not settings.projection.extrinsics) or (
-        "sparse_camera_info" in topics)
 
 
 def _report(args: argparse.Namespace, replay: Replay, settings: Settings,

@@ -53,6 +53,7 @@ class Bag:
     """
 
     def __init__(self, path: str | Path) -> None:
+        _check_rosbags()
         self.path = Path(path)
         self.damage: str | None = None
         self._unreadable: set[tuple[str, int]] = set()
@@ -172,6 +173,15 @@ class Bag:
         self._add_damage(f"{path.name} is cut off or damaged: {part.message_count} messages of "
                          f"{(part.end_time - part.start_time) / 1e9:.3f} s could be read")
         return part
+
+
+def _check_rosbags() -> None:
+    """Under apt's ROS it may not be there."""
+    try:
+        import rosbags.highlevel  # noqa: F401
+    except ImportError as problem:
+        raise BadInput("bag", f"reading a bag needs rosbags ({problem}): pip install rosbags"
+                       ) from problem
 
 
 class _Whole:

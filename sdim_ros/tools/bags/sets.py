@@ -11,9 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from sdim_ros.core.compressed import read_compressed_depth
 from sdim_ros.core.config import SOURCES, Settings, sources_of
 from sdim_ros.core.frame_reader import Job
-from sdim_ros.core.sensor_data import stamp_ns
+from sdim_ros.core.projection import clean_depth
+from sdim_ros.core.sensor_data import read_depth, stamp_ns
 from sdim_ros.core.synchronizer import FrameSynchronizer
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools.bags.reading import Bag
@@ -30,7 +34,8 @@ class Set:
 
     Attributes:
         job: as the node makes it.
-        reference: message of the ground truth nearest in time, where there is one.
+        reference: message of the ground truth nearest in time, where there is one; see
+            `read_reference`.
     """
 
     job: Job
@@ -60,26 +65,29 @@ class BagSets:
 
     Args:
         topics: by role, as ``choose_topics`` gives them.
-        tree: takes the bag's transforms where poses are needed, else None.
         reference: topic of the ground truth, or None.
 
     Attributes:
+        poses: from the bag's transforms, for ``core.frame_reader.FrameReader``; they are those of
+            the set that was given last.
         skipped: images that came to no set, by reason.
         now_ns: time of the bag, as far as it was read.
     """
 
     def __init__(self, bag: Bag, topics: Mapping[str, str], settings: Settings,
-                 tree: TfTree | None, reference: str | None) -> None:
-        self._bag, self._settings, self._tree = bag, settings, tree
+                 reference: str | None = None) -> None:
+        self._bag, self._settings = bag, settings
         self._names, self._reference = topics, reference
-        self.skipped, self.now_ns = Tally(), bag.start_ns
+        self.poses, self.skipped, self.now_ns = TfTree(), Tally(), bag.start_ns
+        self._needs_poses = "sparse_camera_info" in topics or (
+            "points" in topics and not settings.projection.extrinsics)
         self._infos: dict[str, Any] = {}
         self._waiting: tuple[Any, Mapping[str, Any]] | None = None  # for camera_info
         self._held: deque[tuple[int, Job]] = deque()  # until this time of the bag
         self._references: deque[tuple[int, Any]] = deque()
         self._last_set_ns = -2**63
         self._hold_ns = max(
-            round(settings.projection.tf_timeout_s * 1e9) if tree is not None else 0,
+            round(settings.projection.tf_timeout_s * 1e9) if self._needs_poses else 0,
             REFERENCE_WAIT_NS if reference else 0)
         self._sync = FrameSynchronizer(
             settings.sync, self._on_frame, _raise,
@@ -102,16 +110,16 @@ class BagSets:
         for role, topic in self._names.items():
             roles.setdefault(topic, []).append(role)
         wanted = {*roles, *([self._reference] if self._reference else [])}
-        if self._tree is not None:
+        if self._needs_poses:
             for _, _, message in self._bag.messages([STATIC]):  # they are for all times
-                self._tree.add(message, is_static=True)
+                self.poses.add(message, is_static=True)
             wanted.add(MOVING)
         for topic, time_ns, message in self._bag.messages(wanted):
             self.now_ns = max(self.now_ns, time_ns)
-            if topic == MOVING and self._tree is not None:
-                if self._tree.jumps_back(message):
+            if topic == MOVING:
+                if self.poses.jumps_back(message):
                     yield from self._due(everything=True)
-                self._tree.add(message, is_static=False)
+                self.poses.add(message, is_static=False)
             if topic == self._reference:
                 self._keep_reference(message)
             for role in roles.get(topic, ()):
@@ -193,6 +201,26 @@ class BagSets:
             f"{self._settings.sync.slop_s} s of their stamps{gap}; set sync.offset_s or raise "
             "sync.slop_s", unpaired)
         self.skipped.add("overtaken", "a newer image made a set before", counters["overtaken"])
+
+
+def read_reference(message: Any, size: tuple[int, int], settings: Settings) -> np.ndarray:
+    """A ground truth that is registered to its image, (H, W) float32 metres, 0 = unknown.
+
+    Args:
+        size: height and width of the image.
+
+    Raises:
+        BadInput: it cannot be used for this image.
+    """
+    if settings.input.rectify:
+        raise BadInput("rectify", "it is not rectified as the image is: expected input.rectify = "
+                       "false, or no ground truth")
+    read = read_depth if hasattr(message, "encoding") else read_compressed_depth
+    truth, _ = clean_depth(read(message, settings.input.max_pixels), 0.0, np.inf)
+    if truth.shape != size:
+        raise BadInput("size_mismatch", f"{truth.shape[1]}x{truth.shape[0]} for an image of "
+                       f"{size[1]}x{size[0]}: expected the same size")
+    return truth
 
 
 def _raise(problem: Exception) -> None:
