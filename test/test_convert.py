@@ -10,11 +10,14 @@ import cv2
 import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
+from test_nyuv2 import write_prepared
+from test_void import write_release
 
 from sdim_ros.core.config import Settings
 from sdim_ros.core.types import Camera
 from sdim_ros.tools import cli, conversion, frame_sources, sampling
 from sdim_ros.tools.bag_writer import BagWriter
+from sdim_ros.tools.datasets.catalogue import open_dataset
 from sdim_ros.tools.datasets.frames import Sample
 from sdim_ros.tools.datasets.frames_folder import FramesFolder
 from sdim_ros.tools.datasets.frames_writer import FramesWriter, exact_scale
@@ -372,3 +375,21 @@ def test_what_is_left_of_a_cut_bag_is_converted_and_the_rest_is_named(tmp_path, 
     # The cut may lie within the last one.
     same(list(frames)[:-1], [sample(number) for number in range(len(frames) - 1)])
     assert 1 < len(frames) < 200
+
+
+@pytest.mark.parametrize("name, write", [("void_150", write_release), ("nyuv2", write_prepared)])
+def test_benchmarks_keep_what_they_are_judged_by(tmp_path, name, write):
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data")
+    for to in ("frames", "bag"):
+        assert run("--dataset", name, "--data", tmp_path / "data", "--to", to, "--out",
+                   tmp_path / to) == 0
+    expected = list(open_dataset(str(tmp_path / "data"), name))
+    same(frames_of(tmp_path / "bag"), expected, but=("stamp_ns",))
+    folder = FramesFolder(tmp_path / "frames")
+    assert len(folder) == len(expected)
+    for ours, theirs in zip(folder, expected):
+        assert np.array_equal(ours.image, theirs.image) and ours.camera == theirs.camera
+        for kind in ("sparse", "truth"):
+            error = np.abs(getattr(ours, kind) - getattr(theirs, kind))
+            assert error.max() <= (0 if name == "void_150" else 0.5e-3 + 1e-6)
