@@ -242,11 +242,11 @@ class Peer:
         self.node.destroy_client(client)
         return future.result()
 
-    def transition(self, name: str) -> bool:
+    def transition(self, name: str, timeout_s: float = 20.0) -> bool:
         """Run a lifecycle transition: configure, activate, deactivate, cleanup."""
         identity = getattr(Transition, f"TRANSITION_{name.upper()}")
         return self.call(ChangeState, f"{self.target}/change_state", ChangeState.Request(
-            transition=Transition(id=identity))).success
+            transition=Transition(id=identity)), timeout_s).success
 
     def state(self) -> str:
         """The lifecycle state of the node."""

@@ -43,6 +43,30 @@ def test_the_costmap_example_reads_the_cloud():
     assert layer[layer["observation_sources"]]["topic"] == "/depth/points"
 
 
+def test_the_manager_of_nav2_waits_for_no_bond_of_the_node():
+    text = yaml.safe_load((CONFIG / "nav2_costmap.yaml").read_text())
+    manager = text["lifecycle_manager_depth"]["ros__parameters"]
+    assert manager["node_names"] == ["completion_node"] and manager["bond_timeout"] == 0.0
+
+
+def test_rviz_shows_topics_that_exist_by_displays_of_their_type():
+    pytest.importorskip("rclpy")
+    from sensor_msgs.msg import Image
+
+    from sdim_ros.ros.outputs import TOPICS
+    from sdim_ros.ros.subscriptions import BASES
+
+    known = {**TOPICS, BASES["image"]: Image}
+    described = yaml.safe_load((CONFIG / "completion.rviz").read_text())
+    displays = [d for d in described["Visualization Manager"]["Displays"] if "Topic" in d]
+    assert len(displays) == 5
+    for display in displays:
+        kind = known[display["Topic"]["Value"]]
+        assert display["Class"] == f"rviz_default_plugins/{kind.__name__}"
+        wanted = "Reliable" if display["Topic"]["Value"] in TOPICS else "Best Effort"
+        assert display["Topic"]["Reliability Policy"] == wanted
+
+
 def test_the_foxglove_layout_shows_topics_that_exist():
     pytest.importorskip("rclpy")
     from sdim_ros.ros.outputs import TOPICS

@@ -41,6 +41,24 @@ def test_the_readme_names_no_parameter_that_does_not_exist() -> None:
     assert set(re.findall(r"^\| `([a-z_.]+)`", tabled, re.M)) == known
 
 
+def topics(heading: str) -> dict[str, str]:
+    """Topic -> type of one of the tables."""
+    tabled = README[README.index(f"| {heading} | type |"):]
+    rows = re.findall(r"^\| `(\S+)` \| (\S+) \|", tabled[:tabled.index("\n\n")], re.M)
+    return {name: kind.rpartition("/")[2] for name, kind in rows}
+
+
+def test_the_topics_of_the_readme_are_those_of_the_node() -> None:
+    pytest.importorskip("rclpy")
+    from sdim_ros.ros.outputs import TOPICS
+    from sdim_ros.ros.subscriptions import BASES
+
+    outputs = {name: kind.__name__ for name, kind in TOPICS.items()}
+    assert topics("output") == {**outputs, "/diagnostics": "DiagnosticArray"}
+    transported = {"image/compressed", "sparse_depth/image/compressedDepth"}
+    assert set(topics("input")) == {*BASES.values(), *transported}
+
+
 def test_every_command_of_the_readme_exists() -> None:
     used = set(re.findall(r"^sdim (\w+)", README, re.M))
     assert used and used <= set(VERBS)
