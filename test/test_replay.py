@@ -14,11 +14,13 @@ from bag_recorder import (
     transform, truth_of)
 from models import random_model
 from rosbags.highlevel import AnyReader
+from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
+from rosbags.typesys import Stores, get_typestore
 
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import Settings, with_values
-from sdim_ros.core.projection import pose_matrix
+from sdim_ros.core.projection import pose_matrix, project_points
 from sdim_ros.core.sensor_data import read_depth, read_points, stamp_ns
 from sdim_ros.core.types import Camera, Frame
 from sdim_ros.tools import cli, replay
@@ -159,7 +161,6 @@ def test_a_lidar_is_projected_by_the_transforms_of_the_bag_or_by_extrinsics(tmp_
     if how == "moving":  # 5 cm to the left of where it is at 50 ms
         camera = Camera(bag_recorder.FOCAL, bag_recorder.FOCAL, bag_recorder.CX, bag_recorder.CY,
                         bag_recorder.WIDTH, bag_recorder.HEIGHT)
-        from sdim_ros.core.projection import project_points
         given = project_points(points_of(0) - [0.05, 0, 0], camera, None, 0, np.inf)
     kept = (given > 0) & (np.abs(depth - given) < 1e-4)
     assert kept.sum() > 0.8 * (given > 0).sum()  # the others are hidden by nearer ones
@@ -189,6 +190,25 @@ def test_storages_and_compressions_are_read(tmp_path, storage, mode):
     bag = record(tmp_path / "bag", moments(1), storage, _compress(mode))
     assert run(bag, tmp_path / "out") == 0
     assert report_of(tmp_path / "out")["replay"]["completed"] == 1
+
+
+def test_bags_of_ros_1_are_read(tmp_path):
+    store = get_typestore(Stores.ROS1_NOETIC)
+    head = store.types["std_msgs/msg/Header"](
+        0, store.types["builtin_interfaces/msg/Time"](*divmod(stamp_of(0), 10**9)), "camera")
+    with Writer1(tmp_path / "old.bag") as writer:
+        for topic, new in (("/image", colour(0)), ("/camera_info", info(0)),
+                           ("/depth", depth_of(0))):
+            kind = new.__msgtype__
+            values = {name: getattr(new, name.lower() if name in "DKRP" else name)
+                      for name in store.types[kind].__dataclass_fields__ if name[0] != "_"}
+            old = store.types[kind](**values | {"header": head})
+            connection = writer.add_connection(topic, kind, typestore=store)
+            writer.write(connection, stamp_of(0), store.serialize_ros1(old, kind))
+    assert run(tmp_path / "old.bag", tmp_path / "out") == 0
+    found = results(tmp_path / "out")
+    assert found["/depth/camera_info"][0].k.tolist() == info(0).k.tolist()
+    assert stamp_ns(found["/depth/completed"][0].header) == stamp_of(0)
 
 
 def test_several_sources_are_merged_as_the_settings_say(tmp_path):

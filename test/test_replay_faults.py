@@ -257,6 +257,21 @@ def test_what_is_done_is_kept_when_a_replay_is_ended(
     assert sentence(capsys)
 
 
+def test_a_disk_that_is_full_costs_the_bag_but_not_the_numbers(tmp_path, capsys, monkeypatch):
+    raw = replay.BagWriter.raw
+
+    def until_full(writer, *how):
+        if sum(writer.counts.values()) == 6:
+            raise writer._unwritable(OSError(28, "No space left on device"))
+        raw(writer, *how)
+
+    monkeypatch.setattr(replay.BagWriter, "raw", until_full)
+    assert run(record(tmp_path / "bag", moments(4)), tmp_path / "out", "--points", "30") == 2
+    assert "No space left on device; nothing of it is left" in sentence(capsys)
+    assert facts_of(tmp_path / "out")["completed"] == 1
+    assert not list((tmp_path / "out").glob("completed*"))
+
+
 def test_results_are_never_written_over_others(tmp_path, capsys):
     bag = record(tmp_path / "bag", moments(1))
     assert run(bag, tmp_path / "out") == 0

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sdim_ros.core.config import Settings, with_values
-from sdim_ros.core.frame_reader import BadMessage, FrameReader, Stages
+from sdim_ros.core.frame_reader import BadMessage, FrameReader, Reading, Stages
 from sdim_ros.core.metrics import held_out_mask
 from sdim_ros.core.projection import clean_depth
 from sdim_ros.core.types import (
@@ -68,8 +69,11 @@ def run(args: argparse.Namespace) -> int:
         rerun = opened.enter_context(RerunFile(args.rerun)) if args.rerun else None
         completer = load_completer(settings)
         replay = Replay(args, bag, topics, settings, completer, rerun)
-        with writer:
-            stopped = replay.go(writer, out)
+        try:
+            with writer:
+                stopped = replay.go(writer, out)
+        except BadInput as problem:  # the disk is full; the numbers are still there
+            stopped = problem
         content = _report(args, replay, settings, topics, completer.description, stopped)
         report.write_json(out / "report.json", content)
         if replay.outcome.over_time:
@@ -84,6 +88,22 @@ def run(args: argparse.Namespace) -> int:
             raise BadInput("bag", f"{args.bag} could not be read as a whole: {bag.damage}; the "
                            f"results so far are in {out}")
     return 0
+
+
+@dataclass(frozen=True)
+class _Done:
+    """One completed frame.
+
+    Attributes:
+        frame: as the methods got it.
+        reference: (H, W) metres, what it was judged by; None = it was not.
+    """
+
+    reading: Reading
+    frame: Frame
+    reference: np.ndarray | None
+    dense: DenseDepth
+    result: FrameResult
 
 
 class Replay:
@@ -110,7 +130,11 @@ class Replay:
         self._judge = FrameJudge(METHODS, completer)
 
     def go(self, writer: BagWriter, out: Path) -> BaseException | None:
-        """Complete all sets; what ended it early, Ctrl-C or a lost GPU, is returned."""
+        """Complete all sets; what ended it early, Ctrl-C or a lost GPU, is returned.
+
+        Raises:
+            BadInput: ``bag``: the results cannot be written.
+        """
         stopped: BaseException | None = None
         try:
             with Progress(console=Console(stderr=True)) as progress:
@@ -135,22 +159,32 @@ class Replay:
             if number % self.args.every:
                 continue
             self.sets += 1
-            try:
-                self._one(found, stages, writer, out)
-            except ModelLost:
-                raise
-            except BadMessage as problem:
-                self.outcome.skipped.add(problem.reason, f"{problem.topic}: {problem}")
-            except BadInput as problem:
-                self.outcome.skipped.add(problem.reason, str(problem))
-            except ModelFailed as problem:
-                self.outcome.skipped.add("model_failed", str(problem))
+            done = self._completed_set(found, stages)
+            if done is not None:
+                self._keep(done, stages, writer, out)
             if self.sets == self.args.limit:
                 break
             stages = Stages(time.perf_counter())
         progress.update(task, completed=(self.bag.end_ns - self.bag.start_ns) / 1e9)
 
-    def _one(self, found: Set, stages: Stages, writer: BagWriter, out: Path) -> None:
+    def _completed_set(self, found: Set, stages: Stages) -> _Done | None:
+        """What the core makes of a set; None where it refuses it, which is counted."""
+        skipped = self.outcome.skipped
+        try:
+            return self._complete(found, stages)
+        except ModelLost:
+            raise
+        except BadMessage as problem:
+            skipped.add(problem.reason, f"{problem.topic}: {problem}")
+        except BadInput as problem:
+            skipped.add(problem.reason, str(problem))
+        except ModelFailed as problem:
+            skipped.add("model_failed", str(problem))
+        except Exception as problem:  # as in the node: one frame must not cost the others
+            skipped.add("exception", f"please report this {type(problem).__name__}: {problem}")
+        return None
+
+    def _complete(self, found: Set, stages: Stages) -> _Done:
         depth = found.job.sparse.get("sparse_depth")
         if getattr(depth, "encoding", "") == "mono16":
             self.outcome.warnings.add("mono16", "depth of encoding mono16 is read as 16UC1, "
@@ -158,14 +192,25 @@ class Replay:
         reading = self._reader.read(found.job, stages)
         frame, reference = self._given(reading.frame, found.reference)
         self._completer.reconfigure(found.job.settings)
-        result, dense = self._completed(frame, reference)
-        stages.ended("judge")
-        if "sdim" in result.ms:
+        if reference is not None:
+            judged = self._judge(frame, reference, self.args.seed)
+            result, dense = judged.result, judged.dense
+            stages.ended("judge")
             stages.ms["complete"] = result.ms["sdim"]
             stages.ms["judge"] -= result.ms["sdim"]
-        points, colours = write_messages(writer, reading, dense, found.job.settings)
+        else:
+            dense = self._completer.complete(frame)
+            stages.ended("complete")
+            result = FrameResult(frame.name, self.args.seed, dense.stats.points, {},
+                                 {"sdim": stages.ms["complete"]}, dense.stats)
+        return _Done(reading, frame, reference, dense, result)
+
+    def _keep(self, done: _Done, stages: Stages, writer: BagWriter, out: Path) -> None:
+        """Write one frame down, in the bag, the numbers and the pictures."""
+        frame, dense, reference = done.frame, done.dense, done.reference
+        points, colours = write_messages(writer, done.reading, dense, self._settings)
         stages.ended("write")
-        errors = self.outcome.add(frame.stamp_ns, result, stages.ms)
+        errors = self.outcome.add(frame.stamp_ns, done.result, stages.ms)
         if self._rerun is not None:
             self._rerun.add(frame, dense, points, colours, errors)
         if len(self.outcome.results) == 1:
@@ -173,7 +218,8 @@ class Replay:
                 held_out_mask(reference, frame.sparse), reference, 0)
             overview.draw(
                 out / "overview.png", f"{frame.stamp_ns / 1e9:.3f} s", frame.image, frame.sparse,
-                dense.depth, dense.confidence, judged_by, report.notes(result) if errors else "")
+                dense.depth, dense.confidence, judged_by,
+                report.notes(done.result) if errors else "")
 
     def _given(self, frame: Frame, truth: Any | None) -> tuple[Frame, np.ndarray | None]:
         """The frame with what the methods get, and what they are judged by, (H, W) metres."""
@@ -203,17 +249,6 @@ class Replay:
         except BadInput as problem:
             self.outcome.unjudged.add(problem.reason, f"{self.args.gt_topic}: {problem}")
             return None
-
-    def _completed(self, frame: Frame, reference: np.ndarray | None
-                   ) -> tuple[FrameResult, DenseDepth]:
-        if reference is not None:
-            judged = self._judge(frame, reference, self.args.seed)
-            return judged.result, judged.dense
-        start_s = time.perf_counter()
-        dense = self._completer.complete(frame)
-        ms = {"sdim": (time.perf_counter() - start_s) * 1e3}
-        return FrameResult(frame.name, self.args.seed, dense.stats.points, {}, ms,
-                           dense.stats), dense
 
 
 def _settings(args: argparse.Namespace) -> Settings:
@@ -262,8 +297,9 @@ def _tell(console: Console, replay: Replay, content: dict[str, Any], out: Path) 
     facts = content["replay"]
     if not facts["completed"]:
         return
+    where = f": {out}/completed" if (out / "completed").exists() else ""
     say = [f"{facts['completed']} of {facts['sets']} sets completed, from {facts['images']} images"
-           f": {out}/completed"]
+           f"{where}"]
     if facts["resets"]:
         say.append(f"stamps jumped back {facts['resets']} times: the bag loops")
     for kind in ("skipped", "unjudged", "warnings"):

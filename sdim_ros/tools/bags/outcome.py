@@ -38,7 +38,7 @@ def write_messages(writer: BagWriter, reading: Reading, dense: DenseDepth, setti
     """
     header, frame = reading.header, reading.frame
     time_ns, name = stamp_ns(header), header.frame_id
-    if reading.info is None:
+    if reading.info is None or not hasattr(reading.info, "d"):  # ROS 1 calls it D
         writer.camera_info("/depth/camera_info", time_ns, name, frame.camera)
     else:
         info = dataclasses.replace(reading.info, header=header)
