@@ -26,7 +26,7 @@ setup(
     maintainer="sdim_ros developers",
     maintainer_email="sdim-ros@example.org",
     packages=find_packages(exclude=["test", "test.*"]),
-    package_data={NAME: ["checkpoints/*/*", "tools/*.json", "tools/report.*"]},
+    package_data={NAME: ["checkpoints/*/*", "tools/*.json", "tools/*.j2", "tools/*.css"]},
     data_files=share_files,
     python_requires=">=3.10",
     install_requires=[

@@ -188,6 +188,18 @@ def test_a_difference_is_called_one_only_where_its_interval_leaves_out_zero():
         "fill_only": "not clear"}
 
 
+@pytest.mark.parametrize("ends, images, said", [
+    ([-0.2, -0.1], 94, "change in MAE on 94 images: −0.2000 to −0.1000 m."),
+    ([-0.2, 0.1], 4, "MAE on 4 images: −0.2000 to +0.1000 m, so there may be none."),
+    ([float("nan")] * 2, 1, "How far this holds on other images is not known"),
+])
+def test_below_the_answer_stands_how_far_it_can_be_trusted(tmp_path, content, ends, images, said):
+    content["paired"]["against"]["fill_only"]["held_out"]["mae"] |= {
+        "ci95": ends, "images": images}
+    text = " ".join(written(tmp_path, content).text.split())
+    assert said in text and text.index(said) < text.index("MAE m")
+
+
 def test_of_many_frames_the_first_500_are_listed_and_the_rest_is_counted(tmp_path, content):
     harder = {**content["frames"][0], "axis": "points", "level": "50"}
     content["frames"] = [harder] + [{**content["frames"][0], "name": f"frame-{n}-"}

@@ -93,6 +93,7 @@ def _page(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "heading": " ".join((report.get("command") or "sdim").split()[:2]),
         "answer": _answer(report, methods),
+        "evidence": tables.evidence(report.get("paired") or {}, "fill_only"),
         "keeps_up": _keeps_up(report, methods),
         "tiles": _tiles(report, methods),
         "styles": {name: min(index, STYLES - 1)

@@ -11,6 +11,7 @@ from typing import Any
 from sdim_ros.tools.results import AT_ASKED_PIXELS, METHODS
 
 UNKNOWN = "–"
+UNCLEAR = "not clear"
 SPACE = "\u00a0"        # at which no line breaks
 FRAMES = 500            # rows of the list of frames
 ADDRESS = 40            # characters shown of an address
@@ -164,7 +165,7 @@ def _shown(metric: str, value: Any) -> str:
 
 
 def _interval(ends: Any, signed: bool = False) -> str:
-    if not ends or not all(map(known, ends)):
+    if not _is_interval(ends):
         return UNKNOWN
     low, high = (metres(end, signed) for end in ends)
     return f"{low} to {high}"
@@ -184,10 +185,33 @@ def paired(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
         [Group(METRICS.get(metric, metric), found) for metric, found in rows.items()])}
 
 
+def evidence(comparison: Mapping[str, Any], other: str) -> str:
+    """How far the MAE's difference to another method can be trusted, as a sentence, or nothing."""
+    kinds = (comparison.get("against") or {}).get(other) or {}
+    found = (kinds.get("held_out") or {}).get("mae") or {}
+    if not known(found.get("difference")):
+        return ""
+    if not _is_interval(found.get("ci95")):
+        return "How far this holds on other images is not known: an interval takes several."
+    images = f" on {found['images']:,} images" if known(found.get("images")) else ""
+    text = f"95{SPACE}% interval of the change in MAE{images}: " \
+           f"{_interval(found['ci95'], signed=True)}{SPACE}m"
+    return text + (", so there may be none." if _verdict(found) == UNCLEAR else ".")
+
+
+def _is_interval(ends: Any) -> bool:
+    return bool(ends) and len(ends) == 2 and all(map(known, ends))
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    ends = found.get("ci95")
+    if not _is_interval(ends) or ends[0] * ends[1] <= 0:
+        return UNCLEAR
+    return "better" if ends[1] < 0 else "worse"
+
+
 def _difference(found: Mapping[str, Any]) -> list[Cell]:
-    ends = found.get("ci95") or []
-    sure = len(ends) == 2 and all(map(known, ends)) and ends[0] * ends[1] > 0
-    verdict = "not clear" if not sure else "better" if ends[1] < 0 else "worse"
+    verdict, ends = _verdict(found), found.get("ci95")
     return [
         Cell(percent(found.get("relative"), signed=True)),
         Cell(verdict, {"better": "good", "worse": "bad"}.get(verdict, "")),
