@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topics", metavar="ROLE=/TOPIC,...", help="image, camera_info, points, "
                         "sparse_depth, disparity, sparse_camera_info; default: found by type")
     parser.add_argument("--extrinsics", metavar="X,Y,Z,QX,QY,QZ,QW", help="pose of the LiDAR in "
-                        "the camera's optical frame; default: from the bag's /tf and /tf_static")
+                        "the camera's optical frame (write --extrinsics=-1,... where it begins "
+                        "with a minus); default: from the bag's /tf and /tf_static")
     parser.add_argument("--gt-topic", metavar="/TOPIC",
                         help="depth images, registered to the image, to judge by")
     parser.add_argument("--points", metavar="N|N%", help="give only N of the measured points, or "
