@@ -201,6 +201,22 @@ def test_an_empty_bag_and_no_bag_are_one_sentence(tmp_path, capsys):
         assert words in sentence(capsys)
 
 
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda bag: cut(bag / "bag.db3.zstd", 0.5), "Compressed file ended"),
+    (lambda bag: (bag / "metadata.yaml").write_text(
+        (bag / "metadata.yaml").read_text().replace("compression_format: zstd",
+                                                    "compression_format: lz4")),
+     "Compression format 'lz4' is not supported"),
+], ids=["cut", "another compressor"])
+def test_compressed_files_that_cannot_be_unpacked_are_one_sentence(
+        tmp_path, capsys, change, words):
+    bag = record(tmp_path / "bag", moments(1), StoragePlugin.SQLITE3, lambda writer:
+                 writer.set_compression(CompressionMode.FILE, CompressionFormat.ZSTD))
+    change(bag)
+    assert run(bag, tmp_path / "out") == 2
+    assert words in sentence(capsys)
+
+
 def test_frames_that_the_core_refuses_are_counted_by_reason_and_the_rest_goes_on(tmp_path):
     def broken(number):
         if number == 1:
