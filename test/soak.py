@@ -113,7 +113,9 @@ def judge(peer: Peer, sent: int, samples: list[tuple[int, float]], ages_ms: list
     print(f"sent {sent}, heard {images} images, lost in transport {lost} messages of any topic")
     print(f"of the images: paired {paired}, {before}")
     print(f"of the pairs: {ended}, still waiting or in hand {waiting}")
-    print(f"results received: {len(peer.results)}; drops {inputs}")
+    dropped = {name: value for name, value in inputs.items()
+               if name not in ("level", "message") and not name.endswith("Hz")}
+    print(f"results received: {len(peer.results)}; messages dropped, by reason: {dropped or 'none'}")
     unexplained = (
         abs(images - paired - before["unpaired"] - before["overtaken"]
             - before["timed out"]) > 10  # those that wait
