@@ -102,9 +102,9 @@ class Subscriptions:
         self._count("lost_in_transport", event.total_count_change)
         self._warn(
             topic, "lost_in_transport", f"messages lost on the way here: {event.total_count}, "
-            "expected none; with Fast DDS set FASTDDS_DEFAULT_PROFILES_FILE to "
-            "config/fastdds_shm.xml of sdim_ros in every process, or have the sensor publish "
-            "less often")
+            "expected none; with Fast DDS set FASTDDS_DEFAULT_PROFILES_FILE (Jazzy: "
+            "FASTRTPS_DEFAULT_PROFILES_FILE) to config/fastdds_shm.xml of sdim_ros in every "
+            "process, or have the sensor publish less often")
 
 
 def incompatible_text(other: str, event: Any) -> str:
