@@ -14,12 +14,13 @@ from models import CONFIG
 
 from sdim_ros.core import fill
 from sdim_ros.core.prompts import NumberFormat
+from sdim_ros.core.supervision import Batch, Posed, split_points
 from sdim_ros.core.types import BadInput, BadSetting
 from sdim_ros.tools import scene_cache
 from sdim_ros.tools.datasets.frames import Sample
-from sdim_ros.tools.training.batches import Batch, TrainingBatches, prepare_scenes
+from sdim_ros.tools.training.batches import TrainingBatches, prepare_scenes
 from sdim_ros.tools.training.data_recipe import DataRecipe, PatternRecipe, SourceRecipe
-from sdim_ros.tools.training.questions import Drawn, draw, split_points
+from sdim_ros.tools.training.questions import draw
 
 WIDTH, HEIGHT = 64, 48
 SIZE = (WIDTH, HEIGHT)
@@ -66,9 +67,9 @@ def batches(data: DataRecipe, images: int = 2, pixels: int = 12, seed: int = 0, 
     return TrainingBatches(data, config, images, pixels, seed, 100, cache, validation)
 
 
-def asked_at(batch: Batch | Drawn, number: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def asked_at(batch: Batch | Posed, number: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of the questions about one image."""
-    height, width = (batch.sparse if isinstance(batch, Drawn) else batch.sparses[number]).shape
+    height, width = (batch.sparse if isinstance(batch, Posed) else batch.sparses[number]).shape
     xy = batch.queries.position[number].numpy()
     return (xy[:, 1] * height).astype(int), (xy[:, 0] * width).astype(int)
 

@@ -12,8 +12,9 @@ from sdim_ros.core.attention import OwnCache
 from sdim_ros.core.lora import LoraSettings, add_lora, lora_parameters
 from sdim_ros.core.model import SdimModel
 from sdim_ros.core.recompute import recompute_layers
+from sdim_ros.core.supervision import Batch
+from sdim_ros.tools.training.batches import TrainingBatches
 from sdim_ros.tools.training.objective import Objective
-from sdim_ros.tools.training.batches import Batch, TrainingBatches
 
 
 @pytest.fixture(scope="module")

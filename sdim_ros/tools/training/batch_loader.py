@@ -9,9 +9,9 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from sdim_ros.core.supervision import Batch
 from sdim_ros.core.types import BadInput, SdimError
 from sdim_ros.tools.training.stop import leave_signals_to_the_parent
-from sdim_ros.tools.training.batches import Batch
 
 
 def share(steps: range, parts: int, rank: int, count: int) -> range:

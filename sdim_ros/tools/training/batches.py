@@ -4,51 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from sdim_ros.core import queries
 from sdim_ros.core.model import SdimConfig
-from sdim_ros.core.point_token import PixelQueries
+from sdim_ros.core.supervision import Batch, Posed, collate
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools.datasets.catalogue import open_source
 from sdim_ros.tools.datasets.frames import Frames, Sample
 from sdim_ros.tools.scene_cache import SceneFrames, render_missing
 from sdim_ros.tools.training.data_recipe import DataRecipe, SourceRecipe
-from sdim_ros.tools.training.questions import Drawn, draw
+from sdim_ros.tools.training.questions import draw
 
 # Seeds of rendered scenes: the sizes of a source have their own, and so have the frames that
 # judge, which no training reaches.
 SEEDS_PER_SIZE, VALIDATION_SEED = 10_000_000, 900_000_000
 MOST_SKIPPED = 200  # frames of one batch that may turn out to be of no use
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """B images of one size with K questions each.
-
-    Attributes:
-        images, sparses: what the model is shown, (H, W, 3) uint8 and (H, W) float32 metres.
-        labels: (H, W) float32 metres each, what is known of the truth, 0 = unknown.
-        queries: of B images.
-        digits: (B, K, D) int64, the true answers as spelled.
-        truth, unit: (B, K) and (B,) metres.
-        skipped: frames that could not be used on the way to this batch, by reason.
-    """
-
-    images: list[np.ndarray]
-    sparses: list[np.ndarray]
-    labels: list[np.ndarray]
-    queries: PixelQueries
-    digits: np.ndarray
-    truth: np.ndarray
-    unit: np.ndarray
-    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +70,7 @@ class TrainingBatches(Dataset):
 
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self.seed, int(self.validation), index])
-        drawn: list[Drawn] = []
+        drawn: list[Posed] = []
         skipped: Counter[str] = Counter()
         source, crops = self._source(rng), self.data.crops
         size = crops[rng.integers(len(crops))] if crops else None
@@ -125,14 +101,6 @@ class TrainingBatches(Dataset):
                 "no_dense_depth", f"frame {sample.name} has no dense depth to ask for: set "
                 "data.labels to sparse, which asks for hidden points instead")
         return sample
-
-
-def collate(drawn: list[Drawn], config: SdimConfig, skipped: Mapping[str, int]) -> Batch:
-    """Frames of one size side by side."""
-    truth, unit = np.stack([d.truth for d in drawn]), np.array([d.unit for d in drawn])
-    digits = np.stack([config.number.spell(t / u) for t, u in zip(truth, unit)])
-    return Batch([d.image for d in drawn], [d.sparse for d in drawn], [d.labels for d in drawn],
-                 queries.stack([d.queries for d in drawn]), digits, truth, unit, dict(skipped))
 
 
 def open_sources(data: DataRecipe, seed: int, cache: Path, validation: bool) -> list[Source]:

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from sdim_ros.core import checkpoint
 from sdim_ros.core.recompute import recompute_layers
+from sdim_ros.core.supervision import Batch
 from sdim_ros.core.types import ModelFailed
 from sdim_ros.tools.training import spelling, state as training_state
 from sdim_ros.tools.training.objective import Objective
 from sdim_ros.tools.training.parallel import Parallel, whole
 from sdim_ros.tools.training.recipe import Recipe
 from sdim_ros.tools.training.starting_model import starting_model
-from sdim_ros.tools.training.batches import Batch
 
 # Steps in a row whose gradients are not finite before the run is given up.
 MOST_UNUSABLE = 20

@@ -9,9 +9,9 @@ from torch.utils.data import Dataset
 
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import Settings
+from sdim_ros.core.supervision import Batch
 from sdim_ros.core.types import Frame
 from sdim_ros.tools import overview
-from sdim_ros.tools.training.batches import Batch
 from sdim_ros.tools.training.trainer import Training
 
 # Questions about each validation frame; in the paper's mode training asks one, too few to judge.
