@@ -80,7 +80,6 @@ def test_a_bag_that_loops_gives_every_result_in_both_rounds(peer, tmp_path, topi
         if topic == "disparity":
             publishers[topic] = peer.publisher(DisparityImage, topic)
         peer.warm_up()
-        peer.results.clear()
         for round_number in (1, 2):
             begun = time.monotonic()
             for name, time_ns, raw in recorded:
@@ -89,9 +88,10 @@ def test_a_bag_that_loops_gives_every_result_in_both_rounds(peer, tmp_path, topi
                     peer.spin_until(lambda n=time_ns, r=round_number: [
                         stamp_ns(m.header) for m in peer.results].count(n) == r, 5)
             assert time.monotonic() - begun < 60
-        stamps = [stamp_ns(message.header) for message in peer.results]
+        # A second result of the warm-up may come late.
+        results = [m for m in peer.results if stamp_ns(m.header) >= START_NS]
         log = node.log()
     once = [START_NS + number * PERIOD_NS for number in range(SETS)]
-    assert stamps == once + once, log
-    nearest = [np.nanmin(read_depth(message, 10**6)) for message in peer.results[:SETS]]
+    assert [stamp_ns(message.header) for message in results] == once + once, log
+    nearest = [np.nanmin(read_depth(message, 10**6)) for message in results[:SETS]]
     assert nearest == pytest.approx([1 + number / 10 for number in range(SETS)], rel=1e-5)
