@@ -118,7 +118,7 @@ class Completer:
         if self.model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.model.device)
         with watch.stage("prepare"):
-            sparse, cleaned = self._clean(frame)
+            sparse, cleaned = self.clean(frame)
             view = _View.of(frame.image, blind)
             maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
             rows, cols = queries.pixels_to_ask(sparse, self.settings.queries)
@@ -151,14 +151,14 @@ class Completer:
         Args:
             rows, cols: (Q,) int.
         """
-        sparse, _ = self._clean(frame)
+        sparse, _ = self.clean(frame)
         view = _View.of(frame.image, blind)
         watch, hints = _Stopwatch(), self.hints(frame, rows, cols)
         return self._read(self._encode(view, sparse, watch), sparse, rows, cols, hints, watch)
 
     def hints(self, frame: Frame, rows: np.ndarray, cols: np.ndarray) -> dict[str, np.ndarray]:
         """The classical values that stand in the prompts of these pixels, (Q,) metres each."""
-        sparse, _ = self._clean(frame)
+        sparse, _ = self.clean(frame)
         maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
         return _at(maps, (rows, cols))
 
@@ -169,12 +169,17 @@ class Completer:
         The language model is told this number at the pixel asked where the checkpoint says so;
         None where the fusion makes no guess, or nothing is measured.
         """
-        sparse, _ = self._clean(frame)
+        sparse, _ = self.clean(frame)
         fused = self.model.fuse(self.model.prepare([frame.image], [sparse]))
         maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
         return self._guess(fused.mixing, maps)
 
-    def _clean(self, frame: Frame) -> tuple[np.ndarray, dict[str, int]]:
+    def clean(self, frame: Frame) -> tuple[np.ndarray, dict[str, int]]:
+        """The measured depth that is used, (H, W) metres, and what was removed, by reason.
+
+        Raises:
+            BadInput: ``too_large``, or ``no_points`` where the settings say skip.
+        """
         limits = self.settings.input
         if frame.sparse.size > limits.max_pixels:
             raise BadInput(

@@ -196,6 +196,38 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True)
+class AdaptationSettings:
+    enabled: bool = setting(
+        False, "Learn from the measured points of the frames that are completed.")
+    parts: str = setting(
+        "fusion+point", "What learns: the fusion network, with the point tokens, with LoRA of "
+        "the language model's last layers.",
+        choices=("fusion", "fusion+point", "fusion+point+lora"), fixed=True)
+    lora_layers: int = setting(
+        4, "Last layers of the language model that LoRA adapts.", low=1, high=128, fixed=True)
+    learning_rate: float = setting(
+        1.5e-3, "Of AdamW.", low=1e-7, high=0.1)
+    frames: int = setting(
+        4, "Frames that a step learns from.", low=1, high=256)
+    pixels: int = setting(
+        64, "Hidden points asked of each of them.", low=1, high=4096)
+    hidden: float = setting(
+        0.3, "Share of a frame's points that is hidden and asked.", low=0.01, high=0.9)
+    max_share: float = setting(
+        0.3, "Share of the worker's time that learning may take.", low=0.0, high=0.95)
+    buffer_mb: int = setting(
+        128, "Memory for frames to learn from.", low=1, high=100_000, fixed=True)
+    judge_every: int = setting(
+        10, "Steps between two judgements at points that never train.", low=1, high=10_000)
+    average: float = setting(
+        0.95, "Weight of the past in the moving average of the weights that is judged and then "
+        "used.", low=0.0, high=0.9999)
+    max_drift: float = setting(
+        0.3, "Largest change of the weights, as a share of their own length.",
+        low=0.0, high=10.0)
+
+
+@dataclass(frozen=True)
 class DiagnosticsSettings:
     period_s: float = setting(1.0, "Time between two messages on /diagnostics.",
                               low=0.05, high=60.0)
@@ -217,6 +249,7 @@ class Settings:
     output: OutputSettings = field(default_factory=OutputSettings)
     points: PointsSettings = field(default_factory=PointsSettings)
     worker: WorkerSettings = field(default_factory=WorkerSettings)
+    adaptation: AdaptationSettings = field(default_factory=AdaptationSettings)
     diagnostics: DiagnosticsSettings = field(default_factory=DiagnosticsSettings)
 
 

@@ -28,17 +28,27 @@ class LoraSettings:
     dropout: float = 0.0
 
 
-def add_lora(model: SdimModel, settings: LoraSettings) -> None:
+def add_lora(model: SdimModel, settings: LoraSettings, last_layers: int | None = None) -> None:
     """Put the low-rank matrices beside those of the language model, in place.
 
     ``B`` starts at 0, so the model's answers do not change.
+
+    Args:
+        last_layers: adapt so many of the last layers; None = all.
     """
     # Imported here: it takes a second, and a model without LoRA does not need it.
     from peft import LoraConfig, inject_adapter_in_model
 
     inject_adapter_in_model(LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
-        target_modules=TARGETS), model.qwen)
+        target_modules=TARGETS, layers_to_transform=_last(model, last_layers),
+        layers_pattern=None if last_layers is None else "layers"), model.qwen)
+
+
+def _last(model: SdimModel, count: int | None) -> list[int] | None:
+    """Numbers of the language model's last layers."""
+    layers = len(model.qwen.model.language_model.layers)
+    return None if count is None else list(range(max(0, layers - count), layers))
 
 
 def merge_lora(model: SdimModel) -> None:

@@ -64,13 +64,14 @@ class Batch:
     skipped: Mapping[str, int] = field(default_factory=dict)
 
 
-def split_points(measured: np.ndarray, hidden: float, rng: np.random.Generator
-                 ) -> tuple[np.ndarray, np.ndarray]:
+def split_points(measured: np.ndarray, hidden: float, rng: np.random.Generator,
+                 single: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Hide a share of the points: single ones, whole blocks or whole rows.
 
     Args:
         measured: (H, W) metres, 0 = not measured.
         hidden: share to hide; at least one point is hidden and one stays.
+        single: never hide blocks or rows.
 
     Returns:
         The shown points and the hidden points, (H, W) float32 each.
@@ -85,7 +86,7 @@ def split_points(measured: np.ndarray, hidden: float, rng: np.random.Generator
     # Points are hidden block by block: of single pixels, tiles or bands of rows.
     height, width = measured.shape
     grids = [(height, width), rng.integers(2, 9, 2), (rng.integers(8, 41), 1)]
-    tall, wide = grids[rng.integers(len(grids))]
+    tall, wide = grids[0 if single else rng.integers(len(grids))]
     rows, cols = np.unravel_index(at, measured.shape)
     block = rows * tall // height * wide + cols * wide // width
     order = np.argsort(rng.permutation(tall * wide)[block], kind="stable")

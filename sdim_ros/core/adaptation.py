@@ -1,0 +1,344 @@
+"""Self-supervised learning on the robot: hide measured points, ask for them, learn, judge.
+
+The text supervision is that of training, on the points of the frames that are completed anyway.
+Points that never train judge what was learnt. Inference uses the last weights that were judged to
+be no worse; weights that turn out worse are rolled back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sdim_ros.core.completer import Completer
+from sdim_ros.core.config import AdaptationSettings
+from sdim_ros.core.frame_memory import FrameMemory, MemoryFrame, divided
+from sdim_ros.core.lora import LoraSettings, add_lora, is_lora
+from sdim_ros.core.supervision import (
+    LossWeights, collate, pose_questions, split_points, supervised_loss)
+from sdim_ros.core.types import BadInput, Frame, ModelFailed
+
+ORIGINAL = 0              # version of the weights that were loaded
+JUDGES = 8                # frames of a judgement: half of them the newest
+JUDGED_PIXELS = 64        # of each
+IMPLAUSIBLE = 3.0         # times the usual error of the original weights: do not believe the frame
+LARGEST_ERROR = 1.0       # relative; one wrong point must not outweigh a frame
+TOLERANCE = 0.01          # by how much the judged error may be worse than that of the last good
+WARM_UP = 10              # steps
+SINGLE = 0.7              # of the lessons hide points one by one, the others in blocks or rows
+CLIP = 1.0
+WORSE_THAN_ORIGINAL = 2   # judgements in a row, then it pauses
+LORA = LoraSettings(rank=16, alpha=32.0)
+
+Weights = dict[str, Tensor]
+
+
+@dataclass
+class AdaptationStatus:
+    """How learning goes.
+
+    Attributes:
+        state: ``learning``, or why it paused.
+        steps: optimiser steps that count: those rolled back do not.
+        error_before, error_now: mean relative error at the judging points of the last judgement,
+            of the weights that were loaded and of those in use; NaN before the first one.
+        rollbacks: judgements after which weights were thrown away.
+        dropped_steps: steps whose loss or gradient was not finite.
+        frames: frames kept to learn from.
+        refused: frames that were not learnt from, by reason.
+    """
+
+    state: str = "learning"
+    steps: int = 0
+    error_before: float = math.nan
+    error_now: float = math.nan
+    rollbacks: int = 0
+    dropped_steps: int = 0
+    frames: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+class Adaptation:
+    """Tunes a completer's model. One thread uses both; the model is whole between two calls.
+
+    Args:
+        completer: its model learns, in place.
+        settings: what learns, and how fast.
+        seed: of every random choice.
+    """
+
+    def __init__(self, completer: Completer, settings: AdaptationSettings, seed: int = 0) -> None:
+        self.completer, self.settings = completer, settings
+        self.status = AdaptationStatus()
+        self._rng = np.random.default_rng(seed)
+        self.memory = FrameMemory(settings.buffer_mb * 2**20, seed)
+        self._new: MemoryFrame | None = None
+        self._usual_error: deque[float] = deque(maxlen=50)
+        self._parameters = _choose(completer.model, settings)
+        self._original = {n: p.detach().clone() for n, p in self._parameters.items()}
+        self._good, self._good_version, self._version = self._original, ORIGINAL, ORIGINAL
+        self._worse = 0
+        self._judging: list[MemoryFrame] = []
+        self._restart()
+
+    def _restart(self) -> None:
+        """Learn on from the weights in use."""
+        self._master = {n: nn.Parameter(w.float().clone()) for n, w in self._good.items()}
+        self._average = {n: w.detach().clone() for n, w in self._master.items()}
+        self._optimizer = torch.optim.AdamW(
+            self._master.values(), lr=self.settings.learning_rate, weight_decay=0.0,
+            betas=(0.9, 0.98))
+        self._parts, self._since_start, self._since_judged = 0, 0, 0
+
+    # --- What the owner calls ----------------------------------------------------------------
+
+    def observe(self, frame: Frame) -> None:
+        """Take note of a frame; of those that nothing was done with yet the newest stays.
+
+        Raises:
+            BadInput: nothing can be learnt from it, or it is not to be believed; it is counted.
+        """
+        try:
+            sparse, _ = self.completer.clean(frame)
+            self.memory.check(frame, sparse)
+        except BadInput as problem:
+            self.status.refused[problem.reason] += 1
+            raise
+        self._new = divided(frame, sparse)
+
+    def work(self) -> bool:
+        """Do one piece of work, about as long as a forward and a backward pass of one frame.
+
+        Returns:
+            False when there is nothing to do.
+
+        Raises:
+            ModelFailed: memory ran out; the model is as it was.
+        """
+        if self.status.state != "learning":
+            return False
+        if self._new is not None:
+            self._admit()
+        elif self._judging:
+            self._judge_next()
+        elif not self.memory.frames:
+            return False
+        elif self._since_judged >= self.settings.judge_every:
+            self._judging = self._judges()
+        else:
+            self._learn(self._next_lesson())
+        self.status.frames = len(self.memory.frames)
+        return True
+
+    def reset(self) -> None:
+        """Back to the weights that were loaded; what was learnt is gone, frames stay."""
+        self._use(self._original, ORIGINAL)
+        self._restart()
+        self._judging, self._worse = [], 0
+        self.status = AdaptationStatus(frames=len(self.memory.frames),
+                                       refused=self.status.refused)
+
+    def weights(self) -> Weights:
+        """The tensors in use, by name."""
+        return {name: value.detach().clone() for name, value in self._parameters.items()}
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Go on from weights of another run, as the last good ones."""
+        self._version += 1
+        self._use({n: weights[n].to(p) for n, p in self._parameters.items()}, self._version)
+        self._restart()
+
+    # --- Learning ----------------------------------------------------------------------------
+
+    def _next_lesson(self) -> MemoryFrame:
+        """The newest frame while it is new, then any."""
+        newest = self.memory.frames[-1]
+        if newest.lessons == 0:
+            return newest
+        return self.memory.frames[int(self._rng.integers(len(self.memory.frames)))]
+
+    def _learn(self, frame: MemoryFrame) -> None:
+        """Gradients of one frame; with the last one of a step, the step."""
+        frame.lessons += 1
+        how, model = self.settings, self.completer.model
+        single = self._rng.random() < SINGLE
+        shown, labels = split_points(frame.sparse(), how.hidden, self._rng, single)
+        image = frame.image
+        if self._rng.random() < 0.5:
+            image, shown, labels = (np.ascontiguousarray(m[:, ::-1])
+                                    for m in (image, shown, labels))
+        try:
+            posed = pose_questions(image, shown, labels, model.config, how.pixels, 0.0, self._rng)
+        except BadInput as problem:
+            self.status.refused[problem.reason] += 1
+            return
+        with self._using(self._master), self._training():
+            loss, _ = supervised_loss(model, collate([posed], model.config, {}), LossWeights())
+            if torch.isfinite(loss):
+                (loss / how.frames).backward()
+            self._take_gradients()
+        self._parts += 1
+        if self._parts >= how.frames or not torch.isfinite(loss):
+            self._step(bool(torch.isfinite(loss)))
+
+    def _step(self, finite: bool) -> None:
+        norm = nn.utils.clip_grad_norm_(self._master.values(), CLIP)
+        if finite and torch.isfinite(norm):
+            rate = self.settings.learning_rate * min(1.0, (self._since_start + 1) / WARM_UP)
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
+            self._optimizer.step()
+            self._bound_drift()
+            for name, value in self._master.items():
+                self._average[name].lerp_(value.detach(), 1 - self.settings.average)
+            self._since_start += 1
+            self._since_judged += 1
+            self.status.steps += 1
+        else:
+            self.status.dropped_steps += 1
+        self._optimizer.zero_grad(set_to_none=True)
+        self._parts = 0
+
+    def _take_gradients(self) -> None:
+        """From the model's parameters, of any number type, to the float32 ones that learn."""
+        for name, parameter in self._parameters.items():
+            if parameter.grad is not None:
+                master = self._master[name]
+                gradient = parameter.grad.float()
+                master.grad = gradient if master.grad is None else master.grad + gradient
+                parameter.grad = None
+
+    @torch.no_grad()
+    def _bound_drift(self) -> None:
+        """Pull the weights back to the sphere around the original ones that they may not leave."""
+        moved = math.sqrt(sum(float((self._master[n] - w).square().sum())
+                              for n, w in self._original.items()))
+        length = math.sqrt(sum(float(w.float().square().sum()) for w in self._original.values()))
+        limit = self.settings.max_drift * length
+        if moved > limit:
+            for name, original in self._original.items():
+                self._master[name].sub_((self._master[name] - original) * (1 - limit / moved))
+
+    # --- Judging -----------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        """Keep the new frame, unless the original weights find it far stranger than usual."""
+        frame, self._new = self._new, None
+        with self._using(self._original):
+            error = self._error(frame)
+        frame.error[ORIGINAL] = error
+        usual = float(np.median(self._usual_error)) if len(self._usual_error) >= 5 else math.inf
+        self._usual_error.append(error)
+        if not error <= IMPLAUSIBLE * usual:
+            self.status.refused["implausible"] += 1
+            return
+        self.memory.add(frame)
+
+    def _judges(self) -> list[MemoryFrame]:
+        """The newest frames, and as many of the older ones."""
+        frames = self.memory.frames
+        newest, older = frames[-JUDGES // 2:], frames[:-JUDGES // 2]
+        drawn = self._rng.choice(len(older), min(JUDGES // 2, len(older)), replace=False)
+        self._version += 1
+        return [*newest, *(older[int(i)] for i in drawn)]
+
+    def _judge_next(self) -> None:
+        """One frame by one set of weights; with the last one, the judgement."""
+        for frame in self._judging:
+            for version, weights in ((self._good_version, self._good),
+                                     (self._version, self._average)):
+                if version not in frame.error:
+                    with self._using(weights):
+                        frame.error[version] = self._error(frame)
+                    return
+        self._conclude([(f.error[ORIGINAL], f.error[self._good_version], f.error[self._version])
+                        for f in self._judging])
+        self._judging = []
+
+    def _conclude(self, errors: list[tuple[float, float, float]]) -> None:
+        """Use what was learnt, or throw it away."""
+        original, good, now = np.mean(errors, axis=0)
+        self._since_judged = 0
+        if now <= good * (1 + TOLERANCE):
+            self._use({n: w.clone() for n, w in self._average.items()}, self._version)
+            good = now
+        else:
+            self.status.rollbacks += 1
+            self.status.steps = max(0, self.status.steps - self.settings.judge_every)
+            self._restart()
+        self.status.error_before, self.status.error_now = float(original), float(good)
+        self._worse = self._worse + 1 if good > original * (1 + TOLERANCE) else 0
+        if self._worse >= WORSE_THAN_ORIGINAL:
+            self.reset()
+            self.status.state = ("paused: worse than the weights that were loaded; reset or "
+                                 "enable adaptation again to go on")
+        kept = {ORIGINAL, self._good_version}
+        for frame in self.memory.frames:
+            frame.error = {v: e for v, e in frame.error.items() if v in kept}
+
+    @torch.no_grad()
+    def _error(self, frame: MemoryFrame) -> float:
+        """Mean relative error at judging points, when the others are shown."""
+        rows, cols = np.unravel_index(frame.judge[:JUDGED_PIXELS], frame.image.shape[:2])
+        truth = frame.judge_m[:JUDGED_PIXELS]
+        said = self.completer.ask(Frame(frame.image, frame.sparse()), rows, cols).depth
+        relative = np.abs(said - truth) / truth
+        return float(np.minimum(relative, LARGEST_ERROR).mean())
+
+    # --- Weights -----------------------------------------------------------------------------
+
+    def _use(self, weights: Weights, version: int) -> None:
+        """Let inference use these weights from now on."""
+        self._good, self._good_version = weights, version
+        _copy(weights, self._parameters)
+
+    @contextmanager
+    def _using(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """The model with other weights; those in use are back afterwards, whatever happens."""
+        _copy(weights, self._parameters)
+        try:
+            yield
+        finally:
+            _copy(self._good, self._parameters)
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Gradients for what learns; statistics of batches stay frozen, as in inference."""
+        for parameter in self._parameters.values():
+            parameter.requires_grad_(True)
+        try:
+            with torch.enable_grad():
+                yield
+        except RuntimeError as problem:
+            if "memory" not in str(problem):
+                raise
+            raise ModelFailed("out of memory while learning: lower adaptation.pixels") from problem
+        finally:
+            for parameter in self._parameters.values():
+                parameter.grad = None
+                parameter.requires_grad_(False)
+
+
+@torch.no_grad()
+def _copy(weights: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]) -> None:
+    for name, parameter in parameters.items():
+        parameter.copy_(weights[name])
+
+
+def _choose(model: nn.Module, settings: AdaptationSettings) -> dict[str, nn.Parameter]:
+    """The parameters that learn."""
+    if "lora" in settings.parts:
+        add_lora(model, LORA, settings.lora_layers)
+    starts = tuple(f"{part}." for part in settings.parts.split("+"))
+    chosen = {n: p for n, p in model.named_parameters()
+              if n.startswith(starts) or ("lora" in settings.parts and is_lora(n))}
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return chosen
