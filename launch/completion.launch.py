@@ -12,8 +12,9 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"
-# Names the profile: to Fast DDS 3 of Kilted, and to Fast DDS 2 of Jazzy.
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+# Fast DDS 2 of Jazzy knows the profile by another name, of which later ones complain.
+PROFILE_VARIABLE = ("FASTRTPS_DEFAULT_PROFILES_FILE" if os.environ.get("ROS_DISTRO") == "jazzy"
+                    else "FASTDDS_DEFAULT_PROFILES_FILE")
 # Without a limit, parameters that cannot be used would end and start the node for ever.
 MOST_RESPAWNS = 5
 INPUTS = {
@@ -62,9 +63,8 @@ def generate_launch_description() -> LaunchDescription:
           for name, topic in INPUTS.items()),
     ]
     # A default segment of shared memory is smaller than one depth image.
-    profile = [] if any(name in os.environ for name in PROFILE_VARIABLES) else [
-        SetEnvironmentVariable(name, str(CONFIG / "fastdds_shm.xml"))
-        for name in PROFILE_VARIABLES]
+    profile = [] if PROFILE_VARIABLE in os.environ else [
+        SetEnvironmentVariable(PROFILE_VARIABLE, str(CONFIG / "fastdds_shm.xml"))]
     return LaunchDescription([*arguments, *profile, OpaqueFunction(function=_processes)])
 
 

@@ -17,9 +17,10 @@ os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 50)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 LOGS = tempfile.TemporaryDirectory(prefix="sdim_ros_log_")
 os.environ["ROS_LOG_DIR"] = LOGS.name
-# Read once, when the first participant is made: by Fast DDS 3, or by Fast DDS 2.
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-os.environ |= dict.fromkeys(PROFILE_VARIABLES, str(REPOSITORY / "config" / "fastdds_shm.xml"))
+# Read once, when the first participant is made; Fast DDS 2 of Jazzy has another name for it.
+PROFILE_VARIABLE = ("FASTRTPS_DEFAULT_PROFILES_FILE" if os.environ.get("ROS_DISTRO") == "jazzy"
+                    else "FASTDDS_DEFAULT_PROFILES_FILE")
+os.environ[PROFILE_VARIABLE] = str(REPOSITORY / "config" / "fastdds_shm.xml")
 
 
 @pytest.fixture

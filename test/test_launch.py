@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import PROFILE_VARIABLES, REPOSITORY
+from conftest import REPOSITORY
 
 pytest.importorskip("rclpy")
 launch_pytest = pytest.importorskip("launch_pytest", reason="launch_pytest is not installed")
@@ -121,13 +121,16 @@ def test_every_argument_is_described():
     assert all(argument.description for argument in arguments.values())
 
 
-@pytest.mark.parametrize("already_set", [None, *PROFILE_VARIABLES])
-def test_shared_memory_profile_is_set_unless_the_user_has_one(monkeypatch, already_set):
-    for name in PROFILE_VARIABLES:
-        monkeypatch.delenv(name)
+@pytest.mark.parametrize("already_set", [False, True])
+@pytest.mark.parametrize(("distribution", "variable"), [
+    ("jazzy", "FASTRTPS_DEFAULT_PROFILES_FILE"), ("kilted", "FASTDDS_DEFAULT_PROFILES_FILE")])
+def test_shared_memory_profile_is_set_unless_the_user_has_one(
+        monkeypatch, distribution, variable, already_set):
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    monkeypatch.delenv(variable, raising=False)
     if already_set:
-        monkeypatch.setenv(already_set, "/mine.xml")
+        monkeypatch.setenv(variable, "/mine.xml")
     given = {action.name[0].text: action.value[0].text for action in described().entities
              if isinstance(action, SetEnvironmentVariable)}
     profile = str(REPOSITORY / "config" / "fastdds_shm.xml")
-    assert given == ({} if already_set else dict.fromkeys(PROFILE_VARIABLES, profile))
+    assert given == ({} if already_set else {variable: profile})

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 import ros_process
-from conftest import PROFILE_VARIABLES, REPOSITORY
+from conftest import PROFILE_VARIABLE, REPOSITORY
 from ros_process import NodeProcess
 from rosgraph_msgs.msg import Clock
 
@@ -128,8 +128,8 @@ def test_a_lost_gpu_ends_the_node_with_3_so_that_launch_starts_a_new_one(peer):
 
 def test_messages_lost_in_transport_are_named_with_their_number_and_the_remedy(peer):
     """The camera's process has Fast DDS's default segment, smaller than one of its images."""
-    environment = {name: value for name, value in os.environ.items()
-                   if name not in PROFILE_VARIABLES} | {"PYTHONPATH": str(REPOSITORY / "test")}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "test")}
+    del environment[PROFILE_VARIABLE]
     with NodeProcess(parameters=FAST_REPORTS) as node:
         peer.warm_up()
         camera = subprocess.Popen([sys.executable, "-c", CAMERA], env=environment)
