@@ -13,7 +13,8 @@ ROS = {"rclpy", "sensor_msgs", "std_msgs", "std_srvs", "geometry_msgs", "diagnos
        "stereo_msgs", "lifecycle_msgs", "rcl_interfaces", "builtin_interfaces", "tf2_ros",
        "launch", "launch_ros", "message_filters", "cv_bridge", "sensor_msgs_py"}
 # The tools that play to the real node.
-LIVE = (PACKAGE / "tools" / "live.py", PACKAGE / "tools" / "live_bench.py")
+LIVE = tuple(PACKAGE / "tools" / f"{name}.py" for name in (
+    "live", "live_bench", "live_contact", "live_replay"))
 
 
 def imports(path: Path) -> set[str]:

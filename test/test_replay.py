@@ -37,7 +37,8 @@ def small_model(monkeypatch):
 
 
 def run(bag, out, *flags) -> int:
-    return cli.main(["replay", str(bag), "--out", str(out), *FAST, *flags])
+    return cli.main(
+        ["replay", str(bag), "--out", str(out), "--pictures", "0", *FAST, *flags])
 
 
 def report_of(out: Path) -> dict:

@@ -33,7 +33,8 @@ def small_model(monkeypatch):
 
 
 def run(bag, out, *flags) -> int:
-    return cli.main(["replay", str(bag), "--out", str(out), *FAST, *flags])
+    return cli.main(
+        ["replay", str(bag), "--out", str(out), "--pictures", "0", *FAST, *flags])
 
 
 def facts_of(out: Path) -> dict:

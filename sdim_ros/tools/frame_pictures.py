@@ -68,7 +68,7 @@ def _errors_end(depth: np.ndarray, reference: np.ndarray) -> float:
 
 def _picture(title: str, result: FrameResult, frame: Frame, reference: np.ndarray, judged: Judged,
              method: str, depth_range: tuple[float, float], error_max: float) -> Picture:
-    other = "fill_only" if method == "sdim" else None
+    other = "fill_only" if method == "sdim" and "fill_only" in judged.maps else None
     jpeg = frame_panels(
         frame.image, frame.sparse, judged.maps[method], reference,
         None if other is None else judged.maps[other], name=method,

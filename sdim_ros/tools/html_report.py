@@ -56,7 +56,16 @@ class Picture:
         return "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode("ascii")
 
 
-def write(path: Path, report: Mapping[str, Any], pictures: Sequence[Picture] = ()) -> None:
+@dataclass(frozen=True)
+class Facts:
+    """What else a command has to say: words under a title, each row with its name."""
+
+    title: str
+    rows: Sequence[tuple[str, str]]
+
+
+def write(path: Path, report: Mapping[str, Any], pictures: Sequence[Picture] = (),
+          facts: Sequence[Facts] = ()) -> None:
     """Write a report as one HTML file that needs nothing else, and shows on a phone as well.
 
     The file appears whole or not at all. What the report does not have is left out; numbers that
@@ -65,9 +74,9 @@ def write(path: Path, report: Mapping[str, Any], pictures: Sequence[Picture] = (
     Args:
         path: of the HTML file.
         report: the content of report.json; numbers may be NaN.
-        pictures: in the order they are shown.
+        pictures, facts: in the order they are shown.
     """
-    text = _template().render(**_page(report), pictures=pictures)
+    text = _template().render(**_page(report), pictures=pictures, facts=facts)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         unfinished.write_text(text, encoding="utf-8")
@@ -118,7 +127,9 @@ def _page(report: Mapping[str, Any]) -> dict[str, Any]:
 def _answer(report: Mapping[str, Any], methods: Mapping[str, Any]) -> str:
     """One sentence for whoever reads no further."""
     if not methods:
-        return "No frame could be judged."
+        replay = report.get("replay")
+        return "No frame could be judged." if not replay else \
+            f"{replay['completed']:,} of {replay['sets']:,} sets completed; none was judged."
     if _comparable(methods, "sdim", "fill_only") and known(methods["sdim"].get("trust")):
         return _sentence(contribution(report))
     whole = [name for name in tables.whole_maps(methods) if known(tables.error(methods[name]))]

@@ -13,11 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import rclpy
@@ -40,6 +40,9 @@ INPUTS = {"image": Image, "camera_info": CameraInfo, "sparse_depth/image": Image
 OUTPUTS = {"depth/completed": Image, "depth/confidence": Image, "depth/points": PointCloud2,
            "depth/camera_info": CameraInfo}
 NODE_COMMAND = (sys.executable, "-m", "sdim_ros.ros.process")
+# Fast DDS 2 of Jazzy knows the profile by another name, of which later ones complain.
+PROFILE_VARIABLE = ("FASTRTPS_DEFAULT_PROFILES_FILE" if os.environ.get("ROS_DISTRO") == "jazzy"
+                    else "FASTDDS_DEFAULT_PROFILES_FILE")
 PERIOD_NS = 100_000_000
 TIMEOUT_S, RETRY_S = 60.0, 1.0
 MAX_PIXELS = 2**31
@@ -99,16 +102,19 @@ def play(
 
 
 @contextmanager
-def environment(ros_log: str) -> Iterator[None]:
-    """Keep this run among its own two processes, with shared memory that fits an image."""
+def environment(ros_log: str, is_private: bool = True) -> Iterator[None]:
+    """Shared memory that fits an image, and a ROS graph of this run's own two processes.
+
+    Args:
+        is_private: False = stay in the graph that the user has.
+    """
     before = dict(os.environ)
-    os.environ |= {
-        "ROS_DOMAIN_ID": str(random.SystemRandom().randint(51, 100)),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "ROS_LOG_DIR": ros_log,
-    }
-    os.environ.setdefault(
-        "FASTDDS_DEFAULT_PROFILES_FILE", str(shipped_file("config/fastdds_shm.xml")))
+    os.environ["ROS_LOG_DIR"] = ros_log
+    if is_private:
+        os.environ |= {
+            "ROS_DOMAIN_ID": str(random.SystemRandom().randint(51, 100)),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    os.environ.setdefault(PROFILE_VARIABLE, str(shipped_file("config/fastdds_shm.xml")))
     try:
         yield
     finally:
@@ -129,15 +135,23 @@ def shipped_file(name: str) -> Path:
 
 
 class NodeProcess:
-    """The completion node in a child process, with its output in a file."""
+    """The completion node in a child process, with its output in a file.
 
-    def __init__(self, command: Sequence[str], settings: Settings, log: Path) -> None:
+    Args:
+        command: starts the node.
+        settings: those that differ from the defaults become its parameters.
+        log: the file.
+        more: further arguments for ROS.
+    """
+
+    def __init__(self, command: Sequence[str], settings: Settings, log: Path,
+                 more: Sequence[str] = ()) -> None:
         self.log = log
         default = {leaf.name: leaf.value for leaf in leaves(Settings())}
         changed = [leaf for leaf in leaves(settings) if leaf.value != default[leaf.name]]
         parameters = [word for leaf in changed
                       for word in ("-p", f"{leaf.name}:={json.dumps(leaf.value)}")]
-        self.command = [*command, "--ros-args", *parameters]
+        self.command = [*command, "--ros-args", *parameters, *more]
 
     def __enter__(self) -> NodeProcess:
         with self.log.open("wb") as output:
@@ -168,19 +182,69 @@ class NodeProcess:
         return SdimError(f"{what}; the last lines of {self.log}:\n  {tail}")
 
 
-class Peer:
+class Watched(Protocol):
+    """The process of the completion node, whoever has started it."""
+
+    def check(self) -> None:
+        """Raise SdimError when the node is gone."""
+
+    def problem(self, what: str) -> SdimError:
+        """The error, with all that is known of the node."""
+
+
+class Link:
+    """A node beside the completion node, which serves messages while it waits for something.
+
+    Args:
+        name: of this node.
+        process: of the completion node.
+    """
+
+    def __init__(self, name: str, context: rclpy.Context, process: Watched) -> None:
+        self.process = process
+        self.node = Node(name, context=context)
+        self.executor = SingleThreadedExecutor(context=context)
+        self.executor.add_node(self.node)
+
+    def listen(self, topics: Mapping[str, str], take: Callable[[str, int, bytes], None]) -> None:
+        """Listen to outputs.
+
+        Args:
+            topics: their names by those in ``OUTPUTS``.
+            take: gets the name in ``OUTPUTS``, the stamp in nanoseconds and the message.
+        """
+        def received(name: str, raw: bytes) -> None:
+            header = deserialize_message(raw, OUTPUTS[name]).header
+            take(name, sensor_data.stamp_ns(header), raw)
+
+        for name, topic in topics.items():
+            self.node.create_subscription(
+                OUTPUTS[name], topic, lambda raw, name=name: received(name, raw), QOS, raw=True)
+
+    def spin(self, ready: Callable[[], bool], timeout_s: float) -> bool:
+        """Serve messages until ``ready``; False when it is too late."""
+        return spin(self.executor, self.process, ready, timeout_s)
+
+    def wait(self, ready: Callable[[], bool], what: str, timeout_s: float | None = None) -> None:
+        """Serve messages until ``ready``.
+
+        Args:
+            what: the node did not do when that takes too long.
+            timeout_s: default ``TIMEOUT_S``.
+        """
+        timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
+        if not self.spin(ready, timeout_s):
+            raise self.process.problem(f"the node did not {what} within {timeout_s:.0f} s")
+
+
+class Peer(Link):
     """The other side of the node: a camera, a depth sensor and a recorder."""
 
     def __init__(self, context: rclpy.Context, process: NodeProcess) -> None:
-        self.process = process
-        self.node = Node("sdim_demo", context=context)
-        self.executor = SingleThreadedExecutor(context=context)
-        self.executor.add_node(self.node)
+        super().__init__("sdim_demo", context, process)
         self.publishers = {
             topic: self.node.create_publisher(kind, topic, QOS) for topic, kind in INPUTS.items()}
-        for topic, kind in OUTPUTS.items():
-            self.node.create_subscription(
-                kind, topic, lambda raw, name=topic: self._receive(name, raw), QOS, raw=True)
+        self.listen({topic: topic for topic in OUTPUTS}, self._receive)
         # Stamp in nanoseconds -> topic -> serialised message.
         self.sent: dict[int, dict[str, bytes]] = {}
         self.received: dict[int, dict[str, bytes]] = {}
@@ -194,22 +258,22 @@ class Peer:
         A publisher knows of its subscriber a little before the subscriber knows of it, and what
         a best-effort subscriber misses in between is gone.
         """
-        self._wait(self._matched, "subscribe to its inputs")
+        self.wait(self._matched, "subscribe to its inputs")
         stamp_ns = frame.stamp_ns - 1000 * PERIOD_NS
         for _ in range(round(TIMEOUT_S / RETRY_S)):
             stamp_ns += PERIOD_NS
             self._publish(frame, stamp_ns)
-            if self._spin(lambda: bool(self.received), RETRY_S):
+            if self.spin(lambda: bool(self.received), RETRY_S):
                 # The newest waits in the node's mailbox; the first round trip must not.
-                self._wait(lambda: stamp_ns in self.received, "answer its second frame")
+                self.wait(lambda: stamp_ns in self.received, "answer its second frame")
                 return
         raise self.process.problem(f"the node gave nothing within {TIMEOUT_S:.0f} s")
 
     def send(self, frame: Frame, stamp_ns: int) -> None:
         """Publish one frame and wait for all that the node makes of it."""
         start_s = self._publish(frame, stamp_ns)
-        self._wait(lambda: len(self.received.get(stamp_ns, {})) == len(OUTPUTS),
-                   f"answer a frame on {', '.join(OUTPUTS)}")
+        self.wait(lambda: len(self.received.get(stamp_ns, {})) == len(OUTPUTS),
+                  f"answer a frame on {', '.join(OUTPUTS)}")
         self.recorded.append(stamp_ns)
         self.round_trip_ms.append((self.arrival_s[stamp_ns] - start_s) * 1e3)
 
@@ -243,23 +307,14 @@ class Peer:
             self.publishers[topic].publish(raw)
         return start_s
 
-    def _receive(self, topic: str, raw: bytes) -> None:
+    def _receive(self, topic: str, stamp_ns: int, raw: bytes) -> None:
         now_s = time.monotonic()
-        stamp_ns = sensor_data.stamp_ns(deserialize_message(raw, OUTPUTS[topic]).header)
         self.received.setdefault(stamp_ns, {})[topic] = raw
         if topic == "depth/completed":
             self.arrival_s[stamp_ns] = now_s
 
-    def _spin(self, ready: Callable[[], bool], timeout_s: float) -> bool:
-        return spin(self.executor, self.process, ready, timeout_s)
 
-    def _wait(self, ready: Callable[[], bool], what: str) -> None:
-        """Serve messages until ``ready``; SdimError when that takes over a minute."""
-        if not self._spin(ready, TIMEOUT_S):
-            raise self.process.problem(f"the node did not {what} within {TIMEOUT_S:.0f} s")
-
-
-def spin(executor: SingleThreadedExecutor, process: NodeProcess, ready: Callable[[], bool],
+def spin(executor: SingleThreadedExecutor, process: Watched, ready: Callable[[], bool],
          timeout_s: float) -> bool:
     """Serve messages until ``ready``, False when it is too late; SdimError when the node ends."""
     end_s = time.monotonic() + timeout_s

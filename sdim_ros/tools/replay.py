@@ -1,10 +1,14 @@
-"""``sdim replay``: a bag through the core as the node would run it, without ROS."""
+"""``sdim replay``: a bag through the core as the node would run it, without ROS.
+
+With ``--live`` it goes to the real node instead, see ``live_score``.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +26,7 @@ from sdim_ros.core.types import (
     BadInput, BadSetting, DenseDepth, Frame, ModelFailed, ModelLost)
 from sdim_ros.tools import overview, report, sampling
 from sdim_ros.tools.bag_writer import STORAGES, BagWriter
-from sdim_ros.tools.bags.outcome import Outcome, draw_over_time, write_messages
+from sdim_ros.tools.bags.outcome import Outcome, write_messages
 from sdim_ros.tools.bags.reading import Bag
 from sdim_ros.tools.bags.rerun_file import RerunFile
 from sdim_ros.tools.bags.sets import BagSets, Set, read_reference
@@ -30,18 +34,19 @@ from sdim_ros.tools.bags.topics import choose_topics, parse_topics
 from sdim_ros.tools.complete import (
     add_model_arguments, load_completer, make_folder, settings_from,
 )
-from sdim_ros.tools.frame_judge import FrameJudge
+from sdim_ros.tools.frame_judge import FrameJudge, Judged
+from sdim_ros.tools.replay_report import Gallery, check_damage, conclude, report_of
 from sdim_ros.tools.results import FrameResult
 
 METHODS = ("sdim", "fill_only", "nearest", "linear", "edge_aware")
-TOLD = 3  # reasons for which frames lack that the terminal shows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``sdim replay``."""
     parser.add_argument("bag", metavar="BAG", help="folder of a rosbag2, or an .mcap or .db3 file")
     parser.add_argument("--out", required=True, metavar="DIR",
-                        help="where the bag completed, report.json and pictures go")
+                        help="where the bag completed, report.json, report.html and pictures "
+                        "go")
     parser.add_argument("--topics", metavar="ROLE=/TOPIC,...", help="image, camera_info, points, "
                         "sparse_depth, disparity, sparse_camera_info; default: found by type")
     parser.add_argument("--extrinsics", metavar="X,Y,Z,QX,QY,QZ,QW", help="pose of the LiDAR in "
@@ -55,39 +60,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every", type=int, default=1, metavar="K", help="each K-th set only")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N sets")
     parser.add_argument("--rerun", metavar="FILE", help="write a recording for Rerun, .rrd")
+    parser.add_argument("--pictures", type=int, default=3, metavar="N",
+                        help="worst and best frames shown in report.html (default 3 each)")
     parser.add_argument("--storage", choices=STORAGES, default="mcap",
                         help="of the bag that is written (default %(default)s)")
+    live = parser.add_argument_group("to the real node")
+    live.add_argument("--live", action="store_true", help="play the messages to the node over "
+                      "DDS, at the pace of the bag, and score what it publishes; starts a node "
+                      "with these settings")
+    live.add_argument("--rate", type=float, metavar="R", help="seconds of the bag in one second "
+                      "(default 1)")
+    live.add_argument("--node", metavar="NAME", help="play to a node that runs already and has "
+                      "its own settings, e.g. /completion_node")
+    live.add_argument("--remap", metavar="NAME=/TOPIC,...", help="topics of --node by the names "
+                      "that it has for them, e.g. image=/camera/image,depth/points=/cloud")
     add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Complete the sets of a bag; writes DIR/completed, report.json and pictures."""
-    settings, named = _settings(args), parse_topics(args.topics)
+    """Complete the sets of a bag; writes DIR/completed, report.json, report.html and pictures."""
+    if args.live:
+        from sdim_ros.tools import live_score
+        return live_score.run(args)
+    for flag in ("rate", "node", "remap"):
+        if getattr(args, flag) is not None:
+            raise BadInput("arguments", f"--{flag} is for --live: give that too, or leave it out")
+    settings, named = settings_of(args), parse_topics(args.topics)
     with Bag(args.bag) as bag, ExitStack() as opened:
         topics = choose_topics(bag, named, args.gt_topic)
         out = make_folder(args.out)
         writer = BagWriter(out / "completed", storage=args.storage)
         rerun = opened.enter_context(RerunFile(args.rerun)) if args.rerun else None
         completer = load_completer(settings)
-        replay = Replay(args, bag, topics, settings, completer, rerun)
+        replay = Replay(args, bag, topics, settings, completer, rerun, lambda reading, dense:
+                        write_messages(writer, reading, dense, settings))
         try:
             with writer:
-                stopped = replay.go(writer, out)
+                stopped = replay.go(out)
         except BadInput as problem:  # the disk is full; the numbers are still there
             stopped = problem
-        content = _report(args, replay, settings, topics, completer.description, stopped)
-        report.write_json(out / "report.json", content)
-        if replay.outcome.over_time:
-            draw_over_time(out / "error_over_time.png", replay.outcome.over_time)
-        _tell(Console(), replay, content, out)
+        content = report_of(args, replay, settings, topics, completer.description, stopped)
+        conclude(replay, content, out)
         if stopped is not None:
             raise stopped
         if not replay.outcome.results:
             raise BadInput("no_result", f"no set of {args.bag} could be completed: "
                            f"{_first_reason(replay)}")
-        if bag.damage:
-            raise BadInput("bag", f"{args.bag} could not be read as a whole: {bag.damage}; the "
-                           f"results so far are in {out}")
+        check_damage(args, bag)
     return 0
 
 
@@ -105,6 +124,7 @@ class _Done:
     reference: np.ndarray | None
     dense: DenseDepth
     result: FrameResult
+    judged: Judged | None
 
 
 class Replay:
@@ -112,25 +132,33 @@ class Replay:
 
     Args:
         args: the flags of the command.
+        completer: the model; it completes frames.
         rerun: where frames are logged, or None.
+        write: takes each result, and gives its cloud and colours as of ``coloured_points``.
 
     Attributes:
         outcome: what came of it.
         sets: that were to be completed, ``--every`` and ``--limit`` considered.
+        gallery: the frames for report.html.
     """
 
+    methods: tuple[str, ...] = METHODS
+
     def __init__(self, args: argparse.Namespace, bag: Bag, topics: dict[str, str],
-                 settings: Settings, completer: Any, rerun: RerunFile | None) -> None:
+                 settings: Settings, completer: Any, rerun: RerunFile | None,
+                 write: Callable[[Reading, DenseDepth], tuple[np.ndarray, np.ndarray]]) -> None:
         self.args, self.bag = args, bag
         self.outcome, self.sets = Outcome(), 0
+        self.gallery = Gallery(args.pictures)
         self._settings, self._completer, self._rerun = settings, completer, rerun
+        self._write = write
         self.source = BagSets(bag, topics, settings, args.gt_topic)
         self._reader = FrameReader(
             topics, self.source.poses,
             lambda topic, reason, text: self.outcome.warnings.add(reason, f"{topic}: {text}"))
-        self._judge = FrameJudge(METHODS, completer)
+        self._judge = FrameJudge(self.methods, completer)
 
-    def go(self, writer: BagWriter, out: Path) -> BaseException | None:
+    def go(self, out: Path) -> BaseException | None:
         """Complete all sets; what ended it early, Ctrl-C or a lost GPU, is returned.
 
         Raises:
@@ -139,7 +167,7 @@ class Replay:
         stopped: BaseException | None = None
         try:
             with Progress(console=Console(stderr=True)) as progress:
-                self._all(writer, out, progress)
+                self._all(out, progress)
         except (KeyboardInterrupt, ModelLost) as problem:
             stopped = problem
         skipped = self.outcome.skipped
@@ -151,22 +179,28 @@ class Replay:
                                   self.source.poses.ignored)
         return stopped
 
-    def _all(self, writer: BagWriter, out: Path, progress: Progress) -> None:
+    def _all(self, out: Path, progress: Progress) -> None:
         task = progress.add_task("replaying", total=(self.bag.end_ns - self.bag.start_ns) / 1e9)
         stages = Stages(time.perf_counter())
         for number, found in enumerate(self.source):
             stages.ended("read")
             progress.update(task, completed=(self.source.now_ns - self.bag.start_ns) / 1e9)
-            if number % self.args.every:
+            if not self._is_wanted(number, found):
                 continue
             self.sets += 1
             done = self._completed_set(found, stages)
             if done is not None:
-                self._keep(done, stages, writer, out)
-            if self.sets == self.args.limit:
+                self._keep(done, stages, out)
+            if self._is_over():
                 break
             stages = Stages(time.perf_counter())
         progress.update(task, completed=(self.bag.end_ns - self.bag.start_ns) / 1e9)
+
+    def _is_wanted(self, number: int, found: Set) -> bool:
+        return number % self.args.every == 0
+
+    def _is_over(self) -> bool:
+        return self.sets == self.args.limit
 
     def _completed_set(self, found: Set, stages: Stages) -> _Done | None:
         """What the core makes of a set; None where it refuses it, which is counted."""
@@ -191,26 +225,32 @@ class Replay:
             self.outcome.warnings.add("mono16", "depth of encoding mono16 is read as 16UC1, "
                                       "millimetres; have the driver say 16UC1")
         reading = self._reader.read(found.job, stages)
-        frame, reference = self._given(reading.frame, found.reference)
+        frame, reference = self._given(reading.frame, found)
         self._completer.reconfigure(found.job.settings)
+        return _Done(reading, frame, reference, *self._answer(frame, reference, stages))
+
+    def _answer(self, frame: Frame, reference: np.ndarray | None, stages: Stages
+                ) -> tuple[DenseDepth, FrameResult, Judged | None]:
+        """The completed frame, and its errors where there is a reference."""
         if reference is not None:
             judged = self._judge(frame, reference, self.args.seed)
-            result, dense = judged.result, judged.dense
             stages.ended("judge")
-            stages.ms["complete"] = result.ms["sdim"]
-            stages.ms["judge"] -= result.ms["sdim"]
-        else:
-            dense = self._completer.complete(frame)
-            stages.ended("complete")
-            result = FrameResult(frame.name, self.args.seed, dense.stats.points, {},
-                                 {"sdim": stages.ms["complete"]}, dense.stats)
-        return _Done(reading, frame, reference, dense, result)
+            stages.ms["complete"] = judged.result.ms["sdim"]
+            stages.ms["judge"] -= judged.result.ms["sdim"]
+            return judged.dense, judged.result, judged
+        dense = self._completer.complete(frame)
+        stages.ended("complete")
+        return dense, FrameResult(
+            frame.name, self.args.seed, dense.stats.points, {},
+            {"sdim": stages.ms["complete"]}, dense.stats), None
 
-    def _keep(self, done: _Done, stages: Stages, writer: BagWriter, out: Path) -> None:
+    def _keep(self, done: _Done, stages: Stages, out: Path) -> None:
         """Write one frame down, in the bag, the numbers and the pictures."""
         frame, dense, reference = done.frame, done.dense, done.reference
-        points, colours = write_messages(writer, done.reading, dense, self._settings)
+        points, colours = self._write(done.reading, dense)
         stages.ended("write")
+        if done.judged is not None:
+            self.gallery.add(frame, reference, done.judged)
         errors = self.outcome.add(frame.stamp_ns, done.result, stages.ms)
         if self._rerun is not None:
             self._rerun.add(frame, dense, points, colours, errors)
@@ -222,22 +262,26 @@ class Replay:
                 dense.depth, dense.confidence, judged_by,
                 report.notes(done.result) if errors else "")
 
-    def _given(self, frame: Frame, truth: Any | None) -> tuple[Frame, np.ndarray | None]:
+    def _given(self, frame: Frame, found: Set) -> tuple[Frame, np.ndarray | None]:
         """The frame with what the methods get, and what they are judged by, (H, W) metres."""
         frame = dataclasses.replace(frame, name=f"{frame.stamp_ns:019d}")
-        limits = self._settings.input
         reference = None
         if self.args.points is not None:
+            limits = self._settings.input
             reference, _ = clean_depth(frame.sparse, limits.min_depth_m, limits.max_depth_m)
-            # By the stamp, not by the place in the bag: --every must not change the draw.
-            frame = dataclasses.replace(frame, sparse=sampling.sample_points(
-                reference, self.args.points, (self.args.seed, frame.stamp_ns)))
+            frame = dataclasses.replace(frame, sparse=self._drawn(frame, reference, found))
         if self.args.gt_topic is not None:
-            reference = self._truth(frame, truth)
+            reference = self._truth(frame, found.reference)
         if reference is not None and not held_out_mask(reference, frame.sparse).any():
             self.outcome.unjudged.add("nothing_hidden", "every pixel with a reference was given")
             reference = None
         return frame, reference
+
+    def _drawn(self, frame: Frame, measured: np.ndarray, found: Set) -> np.ndarray:
+        """The measured points that the methods get, (H, W) metres."""
+        # By the stamp, not by the place in the bag: --every must not change the draw.
+        return sampling.sample_points(
+            measured, self.args.points, (self.args.seed, frame.stamp_ns))
 
     def _truth(self, frame: Frame, message: Any | None) -> np.ndarray | None:
         """The ground truth of a frame, (H, W) metres; None = there is none to be used."""
@@ -252,13 +296,14 @@ class Replay:
             return None
 
 
-def _settings(args: argparse.Namespace) -> Settings:
+def settings_of(args: argparse.Namespace) -> Settings:
     """The settings, and a look at the flags before anything is loaded."""
     if args.every < 1 or (args.limit is not None and args.limit < 1):
         raise BadInput("arguments", f"--every {args.every} --limit {args.limit}: expected at "
                        "least 1")
-    if args.seed < 0:
-        raise BadInput("arguments", f"--seed {args.seed}: expected at least 0")
+    if args.seed < 0 or args.pictures < 0:
+        raise BadInput("arguments", f"--seed {args.seed} --pictures {args.pictures}: expected at "
+                       "least 0")
     if args.points is not None:
         sampling.parse_amount(args.points)
     settings = settings_from(args)
@@ -272,41 +317,9 @@ def _settings(args: argparse.Namespace) -> Settings:
     return with_values(settings, {"projection.extrinsics": pose})
 
 
-def _report(args: argparse.Namespace, replay: Replay, settings: Settings,
-            topics: dict[str, str], model: str, stopped: BaseException | None) -> dict[str, Any]:
-    outcome, counters = replay.outcome, replay.source.counters
-    header = report.environment(args.command_line, settings.model.checkpoint or "embedded", model)
-    content = report.build(header, outcome.results)
-    content["replay"] = outcome.header(counters["images"], replay.sets) | {
-        "bag": str(args.bag), "topics": topics, "gt_topic": args.gt_topic,
-        "points": args.points, "seed": args.seed, "resets": counters["resets"],
-        "damage": replay.bag.damage,
-        "stopped": None if stopped is None else str(stopped) or type(stopped).__name__}
-    return content | {"over_time": outcome.over_time}
-
-
 def _first_reason(replay: Replay) -> str:
     """Why nothing was completed: the most frequent reason, and the damage if there is any."""
     found = replay.outcome.skipped.counts.most_common(1)
     why = replay.outcome.skipped.texts[found[0][0]] if found else \
         "the bag holds no image of these topics that could be read"
     return why if replay.bag.damage is None else f"{why}; {replay.bag.damage}"
-
-
-def _tell(console: Console, replay: Replay, content: dict[str, Any], out: Path) -> None:
-    """The result for people."""
-    facts = content["replay"]
-    if not facts["completed"]:
-        return
-    where = f": {out}/completed" if (out / "completed").exists() else ""
-    say = [f"{facts['completed']} of {facts['sets']} sets completed, from {facts['images']} images"
-           f"{where}"]
-    if facts["resets"]:
-        say.append(f"stamps jumped back {facts['resets']} times: the bag loops")
-    for kind in ("skipped", "unjudged", "warnings"):
-        for reason, found in list(facts[kind].items())[:TOLD]:
-            say.append(f"{kind.rstrip('s')}: {found['count']} {reason}: {found['first']}")
-    for line in say:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if content["methods"]:
-        console.print(report.table(content))

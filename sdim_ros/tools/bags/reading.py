@@ -105,6 +105,12 @@ class Bag:
         Args:
             start_ns, stop_ns: first time taken, and first time not taken any more.
         """
+        for topic, time_ns, message, _ in self.serialized(topics, start_ns, stop_ns):
+            yield topic, time_ns, message
+
+    def serialized(self, topics: Collection[str], start_ns: int | None = None,
+                   stop_ns: int | None = None) -> Iterator[tuple[str, int, Any, bytes]]:
+        """What `messages` gives, each with its bytes as its publisher serialised it."""
         for part in self._parts:
             wanted = [c for c in part.connections if c.topic in topics]
             if not wanted:
@@ -120,11 +126,12 @@ class Bag:
                     self._note_damage(part.path, last_ns, problem)
                     break
                 try:
+                    raw = unpacked(raw)
                     message = part.deserialize(raw, connection.msgtype)
                 except Exception:  # damaged bytes raise whatever their parser met
                     self._unreadable.add((connection.topic, last_ns))
                 else:
-                    yield connection.topic, last_ns, message
+                    yield connection.topic, last_ns, message, raw
 
     def first(self, topic: str) -> Any | None:
         """The first message of a topic that can be read."""
@@ -207,9 +214,12 @@ class _Whole:
 
 def read_message(raw: bytes, kind: str) -> Any:
     """A serialised message of ROS 2, perhaps compressed by itself where no metadata says so."""
-    if raw[:len(ZSTD_MAGIC)] == ZSTD_MAGIC:
-        raw = zstd().decompress(raw)
-    return store().deserialize_cdr(raw, kind)
+    return store().deserialize_cdr(unpacked(raw), kind)
+
+
+def unpacked(raw: bytes) -> bytes:
+    """A serialised message that may be compressed by itself."""
+    return zstd().decompress(raw) if raw[:len(ZSTD_MAGIC)] == ZSTD_MAGIC else raw
 
 
 @cache
