@@ -85,6 +85,7 @@ class Adaptation:
         self._original = {n: p.detach().clone() for n, p in self._parameters.items()}
         self._good, self._good_version, self._version = self._original, ORIGINAL, ORIGINAL
         self._worse = 0
+        self.total_steps = 0  # those that were rolled back too
         self._judging: list[MemoryFrame] = []
         self._restart()
 
@@ -145,9 +146,40 @@ class Adaptation:
         self.status = AdaptationStatus(frames=len(self.memory.frames),
                                        refused=self.status.refused)
 
+    def start_over(self, seed: int) -> None:
+        """As if it had just been made: original weights, no frames, another seed."""
+        self.memory = FrameMemory(self.memory.limit_bytes, seed)
+        self._rng = np.random.default_rng(seed)
+        self._usual_error.clear()
+        self._new, self.total_steps = None, 0
+        self.reset()
+        self.status = AdaptationStatus()
+
+    def settle(self) -> None:
+        """Judge what was learnt since the last judgement, so that it is used or gone."""
+        if self._since_judged and self.status.state == "learning" and not self._judging:
+            self._judging = self._judges()
+        while self._judging:
+            self._judge_next()
+
+    @contextmanager
+    def as_loaded(self) -> Iterator[None]:
+        """Inference with the weights that were loaded, to compare."""
+        with self._using(self._original):
+            yield
+
+    @property
+    def version(self) -> int:
+        """Of the weights in use: another number after each change, 0 = those that were loaded."""
+        return self._good_version
+
     def weights(self) -> Weights:
-        """The tensors in use, by name."""
-        return {name: value.detach().clone() for name, value in self._parameters.items()}
+        """The tensors in use, by name. Any thread may ask, in the middle of a piece of work too."""
+        return {name: value.detach().clone() for name, value in self._good.items()}
+
+    def restore(self) -> None:
+        """Put the weights in use into the model, while a thread that was given up may not have."""
+        _copy(self._good, self._parameters)
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Go on from weights of another run, as the last good ones."""
@@ -201,6 +233,7 @@ class Adaptation:
             self._since_start += 1
             self._since_judged += 1
             self.status.steps += 1
+            self.total_steps += 1
         else:
             self.status.dropped_steps += 1
         self._optimizer.zero_grad(set_to_none=True)

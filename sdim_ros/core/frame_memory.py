@@ -20,7 +20,7 @@ USUAL_OVER = 50           # frames that say what is usual; after as many refusal
 THUMBNAIL = (32, 24)
 
 
-@dataclass
+@dataclass(eq=False)
 class MemoryFrame:
     """A frame with its points divided for good.
 

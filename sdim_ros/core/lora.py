@@ -9,7 +9,7 @@ from torch import nn
 from sdim_ros.core.model import SdimModel
 
 # The vision model's MLP has the same layer names, so a list of names would adapt it as well.
-TARGETS = (r".*language_model\.layers\.\d+\."
+TARGETS = (r".*language_model\.layers\.({layers})\."
            r"(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)")
 
 
@@ -39,16 +39,11 @@ def add_lora(model: SdimModel, settings: LoraSettings, last_layers: int | None =
     # Imported here: it takes a second, and a model without LoRA does not need it.
     from peft import LoraConfig, inject_adapter_in_model
 
+    layers = range(len(model.qwen.model.language_model.layers))
+    chosen = layers if last_layers is None else layers[-last_layers:]
     inject_adapter_in_model(LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
-        target_modules=TARGETS, layers_to_transform=_last(model, last_layers),
-        layers_pattern=None if last_layers is None else "layers"), model.qwen)
-
-
-def _last(model: SdimModel, count: int | None) -> list[int] | None:
-    """Numbers of the language model's last layers."""
-    layers = len(model.qwen.model.language_model.layers)
-    return None if count is None else list(range(max(0, layers - count), layers))
+        target_modules=TARGETS.format(layers="|".join(map(str, chosen)))), model.qwen)
 
 
 def merge_lora(model: SdimModel) -> None:

@@ -17,7 +17,7 @@ METHODS = (
 )
 # Judged only where the model was asked, so never to be compared with the others.
 AT_ASKED_PIXELS = (
-    "answers", "answers_linear", "answers_hint", "answers_guess", "sdim_random")
+    "answers", "answers_linear", "answers_hint", "answers_guess", "sdim_random", "answers_adapted")
 # Where the bins of the error by range begin, metres; the last one has no end.
 RANGE_EDGES_M = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0, 80.0)
 
