@@ -181,6 +181,10 @@ class Adaptation:
         """Put the weights in use into the model, while a thread that was given up may not have."""
         _copy(self._good, self._parameters)
 
+    def restore(self) -> None:
+        """Put the weights in use into the model, while a thread that was given up may not have."""
+        _copy(self._good, self._parameters)
+
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Go on from weights of another run, as the last good ones."""
         self._version += 1
