@@ -103,7 +103,8 @@ def load_newest(
         warn: told of each adapter that is damaged; then the one before it is taken.
 
     Returns:
-        its tensors by name, on the CPU, and what ``adaptation.json`` says; None = there is none.
+        its tensors by name, on the CPU, and what ``adaptation.json`` says, with ``path`` as the
+        folder that it is in; None = there is none.
 
     Raises:
         ModelUnavailable: it belongs to another model, or the folder cannot be read.
@@ -126,7 +127,7 @@ def load_newest(
         try:
             about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
             _refuse_other_base(path, about["base"], here)
-            return _read(path, about["sha256"], expected), about
+            return _read(path, about["sha256"], expected), {**about, "path": str(path)}
         except DAMAGE as problem:
             warn(f"adapter {path}: damaged ({type(problem).__name__}: {problem}); the one before "
                  "it is used, if there is one")

@@ -225,6 +225,12 @@ class AdaptationSettings:
     max_drift: float = setting(
         0.3, "Largest change of the weights, as a share of their own length.",
         low=0.0, high=10.0)
+    folder: str = setting(
+        "", "Where this camera's adapters are kept: the newest is used from the start, also while "
+        "nothing is learnt; empty = nothing is loaded or saved.", fixed=True)
+    autosave_minutes: float = setting(
+        0.0, "What was learnt is saved so often, and when the node stops; 0 = only then.",
+        low=0.0, high=10_000.0)
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,12 @@ class Worker(Generic[Job]):
     Args:
         handle: does the work; what it raises loses this one job.
         on_error: told of each lost job and why; must not raise. Runs on the worker thread, or
-            inside ``check`` for a hung job, which is reported as a ``TimeoutError``.
+            inside ``check`` for a hung job, which is reported as a ``TimeoutError``. None in
+            place of a job = the extra task raised.
+        extra: does a small piece of other work. It is asked on the worker thread before the
+            first job and after each one, also while another job waits; then again when the
+            seconds are over that it returned, unless a job came first. None = not before the
+            next job, or ``nudge``.
         watchdog_s: a job without a ``beat`` for more than this many seconds means that the thread
             hangs.
         max_restarts_per_minute: when more would be needed, or when more threads than this still
@@ -103,8 +108,9 @@ class Worker(Generic[Job]):
     def __init__(
         self,
         handle: Callable[[Job, Ticket], None],
-        on_error: Callable[[Job, BaseException], None],
+        on_error: Callable[[Job | None, BaseException], None],
         *,
+        extra: Callable[[Ticket], float | None] | None = None,
         watchdog_s: float = 60.0,
         max_restarts_per_minute: int = 3,
         name: str = "sdim_worker",
@@ -114,11 +120,13 @@ class Worker(Generic[Job]):
         self.max_restarts_per_minute = max_restarts_per_minute
         self._handle = handle
         self._on_error = on_error
+        self._extra = extra
         self._name = name
         self._clock = clock
         self._changed = threading.Condition()
         self._waiting: Job | None = None
         self._in_hand: Job | None = None
+        self._in_extra, self._nudged = False, False
         self._thread: threading.Thread | None = None
         self._ticket = Ticket(clock)
         self._ticket.is_current = False
@@ -149,6 +157,12 @@ class Worker(Generic[Job]):
             self._counters.replaced += replaced is not None
             self._changed.notify_all()
             return replaced
+
+    def nudge(self) -> None:
+        """Ask the extra task again, as soon as no job is in hand."""
+        with self._changed:
+            self._nudged = True
+            self._changed.notify_all()
 
     def stop(self, timeout_s: float) -> bool:
         """Stop serving; jobs waiting or in hand are discarded and their tickets revoked.
@@ -183,7 +197,7 @@ class Worker(Generic[Job]):
                 return state
             if state == "hung":
                 lost = self._in_hand
-                self._counters.failed += 1
+                self._counters.failed += lost is not None
             self._abandon_thread()
             if self._may_restart():
                 self._restart_times.append(self._clock())
@@ -225,7 +239,7 @@ class Worker(Generic[Job]):
             return "stopped"
         if not self._thread.is_alive():
             return "dead"
-        if self._in_hand is None:
+        if self._in_hand is None and not self._in_extra:
             return "idle"
         return "hung" if self._silent_s() > self.watchdog_s else "busy"
 
@@ -249,7 +263,7 @@ class Worker(Generic[Job]):
 
     def _abandon_thread(self) -> None:
         self._ticket.is_current = False
-        self._in_hand = None
+        self._in_hand, self._in_extra = None, False
         if self._thread is not None:
             self._abandoned.append(self._thread)
             self._thread = None
@@ -273,13 +287,40 @@ class Worker(Generic[Job]):
 
     def _take(self, ticket: Ticket) -> Job | None:
         """The next job, or None when this thread is no longer the current one."""
+        while True:
+            wait_s = self._run_extra(ticket)
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._waiting is not None or self._nudged or not ticket.is_current,
+                    wait_s)
+                self._nudged = False
+                if not ticket.is_current:
+                    return None
+                if self._waiting is not None:
+                    self._in_hand, self._waiting = self._waiting, None
+                    ticket.beat()
+                    return self._in_hand
+
+    def _run_extra(self, ticket: Ticket) -> float | None:
+        """A piece of the extra task; the seconds until it wants to be asked again."""
+        if self._extra is None or not self._mark_extra(ticket, True):
+            return None
+        try:
+            return self._extra(ticket)
+        except Exception as problem:
+            if ticket.is_current:
+                self._on_error(None, problem)
+            return None
+        finally:
+            self._mark_extra(ticket, False)
+
+    def _mark_extra(self, ticket: Ticket, inside: bool) -> bool:
+        """False when this thread is no longer the current one."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting is not None or not ticket.is_current)
-            if not ticket.is_current:
-                return None
-            self._in_hand, self._waiting = self._waiting, None
-            ticket.beat()
-            return self._in_hand
+            if ticket.is_current:
+                self._in_extra = inside
+                ticket.beat()
+            return ticket.is_current
 
     def _newest(self, job: Job) -> Job:
         with self._changed:

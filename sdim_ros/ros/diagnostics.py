@@ -236,5 +236,17 @@ def worker_task(state: str, counters: Mapping[str, int], heartbeat_age_s: float)
     return task
 
 
+def adaptation_task(state: str, values: Mapping[str, Any]) -> Task:
+    """Whether it learns, what came of it, and why it does not.
+
+    Args:
+        state, values: as ``Learning.report`` gives them.
+    """
+    task = Task("adaptation", message=state, values={"state": state, **values})
+    if state not in ("off", "learning"):
+        task.raise_to(WARN, state)
+    return task
+
+
 def _text(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -21,11 +21,13 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.qos import QoSProfile
 from std_srvs.srv import SetBool
 
-from sdim_ros.core.config import Settings
+from sdim_ros.core.config import AdaptationSettings, Settings
 from sdim_ros.core.frame_reader import BadMessage, FrameReader, Job
+from sdim_ros.core.learning import Learning
 from sdim_ros.core.types import ModelLost, SdimError
 from sdim_ros.core.worker import Worker
 from sdim_ros.ros import compat, diagnostics
+from sdim_ros.ros.adaptation_services import AdaptationServices
 from sdim_ros.ros.intake import Intake
 from sdim_ros.ros.outputs import Outputs
 from sdim_ros.ros.parameters import NodeParameters
@@ -50,6 +52,13 @@ def load_completer(settings: Settings) -> Completer:
     return Completer(settings)
 
 
+def make_adaptation(completer: Completer, settings: AdaptationSettings) -> Any:
+    """What tunes the real completer; it too needs PyTorch."""
+    from sdim_ros.core.adaptation import Adaptation
+
+    return Adaptation(completer, settings)
+
+
 def logged(transition: Callable) -> Callable:
     """A transition callback whose exceptions reach the log; rclpy alone would swallow them."""
     @functools.wraps(transition)
@@ -68,17 +77,22 @@ class CompletionNode(LifecycleNode):
 
     Args:
         completer_factory: settings -> completer; raises SdimError when it cannot.
+        adaptation_factory: completer and settings -> adaptation; raises SdimError when it cannot.
 
     Raises:
         BadSetting: listing every parameter that is unusable at start.
     """
 
     def __init__(
-        self, completer_factory: Callable[[Settings], Completer] = load_completer, **kwargs: Any
+        self, completer_factory: Callable[[Settings], Completer] = load_completer,
+        adaptation_factory: Callable[[Completer, AdaptationSettings], Any] = make_adaptation,
+        **kwargs: Any,
     ) -> None:
         super().__init__("completion_node", **kwargs)
         self._completer_factory = completer_factory
+        self._adaptation_factory = adaptation_factory
         self._completer: Completer | None = None
+        self._learning: Learning | None = None
         self._model_error: str | None = None
         self._outputs: Outputs | None = None
         self._intake: Intake | None = None
@@ -93,6 +107,7 @@ class CompletionNode(LifecycleNode):
         self._drops = self._health.drops
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", QUEUE_DEPTH)
         self.create_service(SetBool, "~/enable", self._on_enable)
+        AdaptationServices(self, lambda: (self._learning, self._worker))
         # Health must go on when /clock stops, so these timers do not follow ROS time.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._check_timer = self.create_timer(CHECK_PERIOD_S, self._check, clock=steady)
@@ -127,7 +142,8 @@ class CompletionNode(LifecycleNode):
         """Load the model; FAILURE, with path and reason in the log, when it cannot be used."""
         started = time.perf_counter()
         try:
-            self._completer = self._completer_factory(self.settings)
+            completer = self._completer_factory(self.settings)
+            self._learning = self._begin_learning(completer)
         except SdimError as problem:
             self._model_error = str(problem)
             self.get_logger().error(f"cannot configure: {problem}")
@@ -135,7 +151,7 @@ class CompletionNode(LifecycleNode):
         except Exception as problem:
             self._model_error = f"{type(problem).__name__}: {problem}"
             raise
-        self._model_error = None
+        self._model_error, self._completer = None, completer
         self._outputs = Outputs(self._create_output)
         self.get_logger().info(
             f"loaded {self._completer.description} in {time.perf_counter() - started:.1f} s")
@@ -151,10 +167,11 @@ class CompletionNode(LifecycleNode):
         pipeline = Pipeline(
             self._completer, topics, reader, self._outputs,
             lambda: self.get_clock().now().nanoseconds, self.context.ok,
-            self._health.add_result)
+            self._health.add_result, self._learning.observe)
         limits = self.settings.worker
         self._worker = Worker(
-            pipeline.run, self._on_error, watchdog_s=limits.watchdog_s,
+            pipeline.run, self._on_error, extra=self._learning.work,
+            watchdog_s=limits.watchdog_s,
             max_restarts_per_minute=limits.max_restarts_per_minute)
         self._worker.start()
         self._intake = Intake(
@@ -189,21 +206,37 @@ class CompletionNode(LifecycleNode):
         self._release()
         return SUCCESS
 
+    def _begin_learning(self, completer: Completer) -> Learning:
+        """What the camera learnt before is in use from here on, also while nothing is learnt."""
+        settings = self.settings
+        learning = Learning(
+            functools.partial(self._adaptation_factory, completer),
+            settings.model.checkpoint or "the embedded checkpoint", settings.adaptation,
+            lambda reason, line: self._drops.warn("adaptation", reason, line))
+        learning.begin()
+        figures = learning.report()[1]
+        if figures.get("adapter", "none") != "none":
+            self.get_logger().info(
+                f"adapter {figures['adapter']} of {figures['steps']} steps is in use")
+        return learning
+
     def _stop(self) -> bool:
         if self._intake is not None:
             self._intake.close()
         self._intake = None
         worker, self._worker = self._worker, None
-        if worker is None or worker.stop(STOP_TIMEOUT_S):
-            return True
-        self.get_logger().warning(
-            f"the frame in hand takes longer than {STOP_TIMEOUT_S} s; its result is discarded")
-        return False
+        stopped = worker is None or worker.stop(STOP_TIMEOUT_S)
+        if not stopped:
+            self.get_logger().warning(
+                f"the frame in hand takes longer than {STOP_TIMEOUT_S} s; its result is discarded")
+        if self._learning is not None and (saved := self._learning.close()):
+            self.get_logger().info(saved)
+        return stopped
 
     def _release(self) -> None:
         for publisher in self._outputs or ():
             self.destroy_lifecycle_publisher(publisher)
-        self._outputs = self._completer = None
+        self._outputs = self._completer = self._learning = None
         gc.collect()
 
     def _create_output(self, message_type: type, topic: str) -> Any:
@@ -240,11 +273,15 @@ class CompletionNode(LifecycleNode):
         if self._worker is not None:
             self._worker.watchdog_s = settings.worker.watchdog_s
             self._worker.max_restarts_per_minute = settings.worker.max_restarts_per_minute
+        if self._learning is not None:
+            self._learning.reconfigure(settings.adaptation)
+            if self._worker is not None:
+                self._worker.nudge()
         self._report_timer.timer_period_ns = int(settings.diagnostics.period_s * 1e9)
 
     # Results, on the worker thread.
 
-    def _on_error(self, job: Job, problem: BaseException) -> None:
+    def _on_error(self, job: Job | None, problem: BaseException) -> None:
         if not self.context.ok():
             return
         if isinstance(problem, BadMessage):
@@ -297,6 +334,8 @@ class CompletionNode(LifecycleNode):
             state, self._worker_trouble = self._worker_trouble or self._worker.state, None
             tasks.append(diagnostics.worker_task(
                 state, asdict(self._worker.counters), self._worker.heartbeat_age_s))
+        if self._learning is not None:
+            tasks.append(diagnostics.adaptation_task(*self._learning.report()))
         description = self._completer.description if self._completer is not None else None
         tasks.append(self._health.model_task(description, self._model_error))
         self._diagnostics.publish(diagnostics.diagnostic_array(

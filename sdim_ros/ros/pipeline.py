@@ -44,16 +44,18 @@ class Pipeline:
         now_ns: the time that stamps are compared with, nanoseconds.
         may_publish: asked right before publishing, beside the worker's ticket.
         on_result: takes the statistics and the milliseconds by stage of every published frame.
+        observe: takes every published frame, after it was published.
     """
 
     def __init__(
         self, completer: Completer, topics: Mapping[str, str], reader: FrameReader,
         outputs: Outputs, now_ns: Callable[[], int], may_publish: Callable[[], bool],
         on_result: Callable[[Stats, dict[str, float]], None],
+        observe: Callable[[Frame], None] = lambda frame: None,
     ) -> None:
         self._completer, self._topics, self._reader = completer, topics, reader
         self._outputs, self._now_ns = outputs, now_ns
-        self._may_publish, self._on_result = may_publish, on_result
+        self._may_publish, self._on_result, self._observe = may_publish, on_result, observe
 
     def run(self, job: Job, ticket: Ticket) -> None:
         """Complete one set and publish the result under the header of its image.
@@ -81,6 +83,7 @@ class Pipeline:
                 publisher.publish(message)
             stages.ended("publish")
             self._on_result(dense.stats, {**dense.stats.ms, **stages.ms, **self._age(job)})
+            self._observe(reading.frame)
 
     def _age(self, job: Job) -> dict[str, float]:
         """Milliseconds since the image was taken, where the clock can tell."""

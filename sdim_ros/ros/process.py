@@ -10,30 +10,35 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.utilities import remove_ros_args
 
-from sdim_ros.core.config import Settings
+from sdim_ros.core.config import AdaptationSettings, Settings
 from sdim_ros.core.types import BadSetting
-from sdim_ros.ros.node import CompletionNode, WorkerExhausted, load_completer
+from sdim_ros.ros.node import (
+    CompletionNode, WorkerExhausted, load_completer, make_adaptation)
 from sdim_ros.ros.pipeline import Completer
-from sdim_ros.ros.shared_model import SharedModel
+from sdim_ros.ros.shared_model import SharedModel, refuse_adaptation
 
 EXIT_BAD_SETTING, EXIT_WORKER_EXHAUSTED = 2, 3
 
 Factory = Callable[[Settings], Completer]
 
 
-def main(args: list[str] | None = None, completer_factory: Factory = load_completer) -> int:
+def main(
+    args: list[str] | None = None, completer_factory: Factory = load_completer,
+    adaptation_factory: Callable[[Completer, AdaptationSettings], Any] = make_adaptation,
+) -> int:
     """Run one node until it is told to stop.
 
     Returns:
         The exit code: 0 after SIGINT or SIGTERM, 2 for unusable parameters, 3 when the worker
         gave up (a launch file's ``respawn`` then starts a new process).
     """
-    return run(args, lambda: [CompletionNode(completer_factory)])
+    return run(args, lambda: [CompletionNode(completer_factory, adaptation_factory)])
 
 
 def cameras_main(
@@ -52,7 +57,7 @@ def cameras_main(
     names = parser.parse_args(remove_ros_args(given)[1:]).cameras
     shared = SharedModel(completer_factory)
     return run(args, lambda: [
-        CompletionNode(shared.completer, namespace=name) for name in names])
+        CompletionNode(shared.completer, refuse_adaptation, namespace=name) for name in names])
 
 
 def run(args: list[str] | None, make_nodes: Callable[[], Sequence[CompletionNode]]) -> int:

@@ -7,14 +7,26 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
-from sdim_ros.core.config import ModelSettings, Settings
+from sdim_ros.core.config import AdaptationSettings, ModelSettings, Settings
 from sdim_ros.core.types import DenseDepth, Frame, ModelUnavailable
 from sdim_ros.ros.pipeline import Completer
 
 # How often a thread that waits for its turn looks whether the one before it still lives.
 BEAT_S = 0.2
+
+
+def refuse_adaptation(completer: Completer, settings: AdaptationSettings) -> NoReturn:
+    """In place of an adaptation: what one camera learns would change the depth of the others.
+
+    Raises:
+        ModelUnavailable: always.
+    """
+    raise ModelUnavailable(
+        "adaptation.enabled or adaptation.folder is set where the cameras of this process share "
+        "one model: expected neither, since it cannot be adapted to each of them; start a "
+        "completion_node of its own for every camera that is to learn")
 
 
 class SharedModel:
