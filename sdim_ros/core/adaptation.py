@@ -177,9 +177,9 @@ class Adaptation:
         """The tensors in use, by name. Any thread may ask, in the middle of a piece of work too."""
         return {name: value.detach().clone() for name, value in self._good.items()}
 
-    def restore(self) -> None:
-        """Put the weights in use into the model, while a thread that was given up may not have."""
-        _copy(self._good, self._parameters)
+    def original(self) -> Weights:
+        """The tensors as they were loaded, by name."""
+        return {name: value.clone() for name, value in self._original.items()}
 
     def restore(self) -> None:
         """Put the weights in use into the model, while a thread that was given up may not have."""

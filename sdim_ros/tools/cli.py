@@ -32,6 +32,9 @@ VERBS = {
     "train": (
         "train a checkpoint",
         "train --config config/train_tiny.yaml --out runs/tiny"),
+    "adapt": (
+        "tune a checkpoint on recorded frames, as the node does on the robot",
+        "adapt --data my_frames --points 500 --adapt 60 --out tuned"),
     "ablate": (
         "train and judge the rows of an ablation, each for some minutes",
         "ablate --config config/ablations.yaml --out runs/ablations"),

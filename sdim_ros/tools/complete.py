@@ -21,6 +21,7 @@ from sdim_ros.tools.datasets.frames_folder import FramesFolder
 from sdim_ros.tools.results import FrameResult, judge
 
 CONFIDENCE_SCALE = 65535
+EMBEDDED = "embedded"  # the checkpoint without a name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,11 +54,31 @@ def settings_from(args: argparse.Namespace) -> Settings:
 
 
 def load_completer(settings: Settings) -> Any:
-    """The model, imported here so that classical fills and ``--help`` do not wait for it."""
+    """The model with what it learnt in ``adaptation.folder``, if anything.
+
+    Imported here so that classical fills and ``--help`` do not wait for it.
+    """
     from sdim_ros.core.completer import Completer
 
     with Console(stderr=True).status("loading the model"):
-        return Completer(settings)
+        completer = Completer(settings)
+        if settings.adaptation.folder:
+            _use_adapter(completer, settings)
+        return completer
+
+
+def _use_adapter(completer: Any, settings: Settings) -> None:
+    from sdim_ros.core import adapter_files
+    from sdim_ros.core.adaptation import Adaptation
+
+    folder = Path(settings.adaptation.folder).expanduser()
+    adaptation = Adaptation(completer, settings.adaptation)
+    found = adapter_files.load_newest(
+        folder, adaptation.weights(), settings.model.checkpoint or EMBEDDED)
+    if found is None:
+        raise BadInput("adapter", f"adaptation.folder {folder} holds no adapter: expected the "
+                       "folder that `sdim adapt` or the node wrote")
+    adaptation.load(found[0])
 
 
 def make_folder(path: str | Path) -> Path:
@@ -94,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
                 continue
             write_result(out, frame, dense, scale, sample.truth, console)
             results.append(_result(frame, dense, sample.truth))
-    header = report.environment(args.command_line, settings.model.checkpoint or "embedded",
+    header = report.environment(args.command_line, settings.model.checkpoint or EMBEDDED,
                                 completer.description)
     files = {"depth_scale": scale, "confidence_scale": CONFIDENCE_SCALE, "skipped": skipped}
     report.write_json(out / "report.json", report.build(header | files, results))

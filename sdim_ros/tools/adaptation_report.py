@@ -1,0 +1,157 @@
+"""What an adaptation brought: numbers, the course of it, and one frame before and after."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from sdim_ros.core.adaptation import Adaptation
+from sdim_ros.core.completer import Completer
+from sdim_ros.core.config import Settings
+from sdim_ros.tools import html_report, report
+from sdim_ros.tools.html_report import Picture
+from sdim_ros.tools.panels import frame_panels
+from sdim_ros.tools.results import FrameResult
+
+WINDOW = 10  # frames of the moving mean of a live run
+
+
+def build(header: Mapping[str, Any], results: Sequence[FrameResult],
+          courses: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The content of report.json.
+
+    Args:
+        courses: one a seed, from `course_of`.
+    """
+    content = report.build(header, results)
+    return content | {"adaptation": {"runs": list(courses), **_gains(results)}}
+
+
+def _gains(results: Sequence[FrameResult]) -> dict[str, Any]:
+    """By how much the adapted weights lower the MAE, a share, for each seed and their median."""
+    gains: dict[str, Any] = {}
+    for before, after in (("sdim", "sdim_adapted"), ("answers", "answers_adapted")):
+        by_seed = []
+        for seed in sorted({result.seed for result in results}):
+            pairs = np.array([[r.errors[name]["held_out"]["mae"] for name in (before, after)]
+                              for r in results if r.seed == seed and _both(r, before, after)])
+            if len(pairs):
+                by_seed.append(1 - pairs[:, 1].mean() / pairs[:, 0].mean())
+        if by_seed:
+            gains[after] = {"lower_by": by_seed, "median": float(np.median(by_seed))}
+    return gains
+
+
+def _both(result: FrameResult, *names: str) -> bool:
+    return all("held_out" in result.errors.get(name, {}) for name in names)
+
+
+def course_of(seed: int, adaptation: Adaptation, judgements: Sequence[tuple[int, float, float]],
+              errors: Sequence[tuple[str, float, float]]) -> dict[str, Any]:
+    """How one run went, for report.json.
+
+    Args:
+        judgements: steps, and the relative error before and now, at each judgement.
+        errors: frame, and the MAE of the original and of the learning weights; of a live run.
+    """
+    status = adaptation.status
+    course: dict[str, Any] = {
+        "seed": seed, "state": status.state, "steps": status.steps,
+        "steps_with_rolled_back": adaptation.total_steps, "rollbacks": status.rollbacks,
+        "dropped_steps": status.dropped_steps, "refused": dict(status.refused),
+        "judged": [{"steps": steps, "before": before, "now": now}
+                   for steps, before, now in judgements]}
+    if errors:
+        before, now = (np.array([e[k] for e in errors]) for k in (1, 2))
+        half = len(errors) // 2
+        window = np.ones(WINDOW) / WINDOW
+        ratio = np.convolve(now, window, "valid") / np.convolve(before, window, "valid") if (
+            len(errors) >= WINDOW) else np.array([now.mean() / before.mean()])
+        course["live"] = {
+            "frames": [{"name": n, "before": b, "now": w} for n, b, w in errors],
+            "second_half": float(now[half:].mean() / before[half:].mean()),
+            "worst_window": float(ratio.max())}
+    return course
+
+
+def write(out: Path, args: argparse.Namespace, settings: Settings, completer: Completer,
+          results: Sequence[FrameResult], courses: Sequence[Mapping[str, Any]],
+          skipped: Mapping[str, str], pictures: Sequence[Picture] = ()) -> None:
+    """Write report.json, report.html and adaptation.png, and tell the result."""
+    header = report.environment(
+        args.command_line, settings.model.checkpoint or "embedded", completer.description)
+    content = build(header | {"skipped": dict(skipped)}, results, courses)
+    report.write_json(out / "report.json", content)
+    _plot(out / "adaptation.png", courses)
+    html_report.write(out / "report.html", content, pictures)
+    console = Console()
+    if results:
+        console.print(report.table(content))
+    for line in sentences(content):
+        console.print(line, highlight=False)
+
+
+def sentences(content: Mapping[str, Any]) -> list[str]:
+    """The result for people."""
+    found = content["adaptation"]
+    lines = []
+    for name, words in (("sdim_adapted", "the map"), ("answers_adapted", "the answers")):
+        if name in found:
+            change = found[name]["median"]
+            lines.append(f"adaptation {'lowers' if change >= 0 else 'raises'} the MAE of {words} "
+                         f"by {100 * abs(change):.1f} % (median of "
+                         f"{len(found[name]['lower_by'])} seeds)")
+    for course in found["runs"]:
+        refused = ", ".join(f"{count} {reason}" for reason, count in course["refused"].items())
+        lines.append(f"seed {course['seed']}: {course['steps']} steps, {course['rollbacks']} "
+                     f"rollbacks; frames refused: {refused or 'none'}; {course['state']}")
+    return lines
+
+
+def _plot(path: Path, courses: Sequence[Mapping[str, Any]]) -> None:
+    """The error at judging points over the steps, or over the frames of a live run."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for course in courses:
+        if "live" in course:
+            frames = course["live"]["frames"]
+            axes.plot([f["before"] for f in frames], color="0.6", label="as loaded")
+            axes.plot([f["now"] for f in frames], color="C0", label="learning")
+            axes.set(xlabel="frame", ylabel="MAE where no point was given, m")
+        else:
+            steps = [j["steps"] for j in course["judged"]]
+            axes.plot(steps, [100 * j["before"] for j in course["judged"]], color="0.6",
+                      label="as loaded")
+            axes.plot(steps, [100 * j["now"] for j in course["judged"]], color="C0",
+                      label="in use")
+            axes.set(xlabel="steps", ylabel="error at points that never train, %")
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(*zip(*dict(zip(labels, zip(handles, labels))).values()) if labels else ([], []))
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def before_and_after(adaptation: Adaptation, frames: Sequence[tuple[Any, np.ndarray]]
+                     ) -> list[Picture]:
+    """Pictures of frames by the weights in use, with the error of those that were loaded.
+
+    Args:
+        frames: input and reference of each.
+    """
+    pictures = []
+    for frame, reference in frames:
+        after = adaptation.completer.complete(frame)
+        with adaptation.as_loaded():
+            before = adaptation.completer.complete(frame)
+        pictures.append(Picture(
+            f"before and after: {frame.name}", f"{after.stats.points:,} points given",
+            frame_panels(frame.image, frame.sparse, after.depth, reference, before.depth,
+                         "as loaded", name="adapted")))
+    return pictures

@@ -1,0 +1,144 @@
+"""The offline twin of learning on the robot: what it writes, and that its figures are fair."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from models import frame as scene
+
+from sdim_ros.core.types import BadInput, Frame
+from sdim_ros.tools import cli
+from sdim_ros.tools.adaptation_report import course_of, sentences
+from sdim_ros.tools.poison import parse_poison
+
+FRAMES = 6
+FAST = ["--preset", "fast", "--set", "queries.budget=60", "--set", "fill.calibration_points=30",
+        "--set", "adaptation.frames=1", "--set", "adaptation.judge_every=2"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dense frames of small scenes."""
+    folder = tmp_path_factory.mktemp("frames")
+    for kind in ("rgb", "gt"):
+        (folder / kind).mkdir()
+    for number in range(FRAMES):
+        image, depth = scene(number, 72, 96, points=72 * 96)
+        cv2.imwrite(str(folder / "rgb" / f"{number}.png"), image)
+        cv2.imwrite(str(folder / "gt" / f"{number}.png"), (depth * 1000).astype(np.uint16))
+    (folder / "frames.json").write_text(json.dumps(
+        {"depth_scale": 1000, "frames": [{"name": str(n)} for n in range(FRAMES)]}))
+    return folder
+
+
+def adapt(data: Path, out: Path, *more: str) -> dict:
+    assert cli.main(["adapt", "--data", str(data), "--points", "150", "--out", str(out), *FAST,
+                     *more]) == 0
+    return json.loads((out / "report.json").read_text())
+
+
+def test_the_first_frames_adapt_and_the_others_measure(data: Path, tmp_path: Path) -> None:
+    report = adapt(data, tmp_path, "--adapt", "3", "--steps", "4")
+    assert [frame["name"] for frame in report["frames"]] == ["3", "4", "5"]
+    assert {"sdim", "sdim_adapted", "answers", "answers_adapted"} <= set(report["methods"])
+    gain = report["adaptation"]["sdim_adapted"]["median"]
+    before, after = (report["methods"][name]["held_out"]["mae"]
+                     for name in ("sdim", "sdim_adapted"))
+    assert gain == pytest.approx(1 - after / before)
+    [run] = report["adaptation"]["runs"]
+    assert run["steps_with_rolled_back"] == 4 and run["judged"]
+    assert "sdim_adapted" in report["paired"]["against"]
+    assert "before and after" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "adaptation.png").is_file() and list((tmp_path / "adapter").iterdir())
+
+
+def test_what_was_learnt_offline_is_used_where_its_folder_is_named(
+        data: Path, tmp_path: Path) -> None:
+    report = adapt(data, tmp_path / "tuned", "--adapt", "3", "--steps", "4")
+    assert cli.main(["evaluate", "--data", str(data), "--points", "150", "--methods", "sdim",
+                     "--out", str(tmp_path / "out"), *FAST, "--set",
+                     f"adaptation.folder={tmp_path / 'tuned' / 'adapter'}"]) == 0
+    frames = json.loads((tmp_path / "out" / "report.json").read_text())["frames"]
+    measured = {f["name"]: f["metrics"]["sdim"]["held_out"]["mae"] for f in frames}
+    for frame in report["frames"]:
+        assert measured[frame["name"]] == pytest.approx(
+            frame["metrics"]["sdim_adapted"]["held_out"]["mae"], rel=0.05)
+
+
+def test_online_every_frame_is_measured_before_it_is_learnt_from(
+        data: Path, tmp_path: Path) -> None:
+    report = adapt(data, tmp_path, "--online", "--steps", "6")
+    live = report["adaptation"]["runs"][0]["live"]
+    assert [frame["name"] for frame in live["frames"]] == [str(n) for n in range(FRAMES)]
+    first = live["frames"][0]
+    assert first["now"] == first["before"]  # nothing was learnt yet
+    assert live["worst_window"] > 0 and live["second_half"] > 0
+
+
+def test_seeds_repeat_the_draw_from_the_loaded_weights(data: Path, tmp_path: Path) -> None:
+    both = adapt(data, tmp_path / "both", "--adapt", "4", "--steps", "2", "--seeds", "0,1")
+    alone = adapt(data, tmp_path / "alone", "--adapt", "4", "--steps", "2", "--seeds", "1")
+
+    def of_seed_1(report: dict) -> list[dict]:
+        return [frame["metrics"] for frame in report["frames"] if frame["seed"] == 1]
+
+    assert of_seed_1(both) == of_seed_1(alone)
+    assert len(both["adaptation"]["sdim_adapted"]["lower_by"]) == 2
+
+
+@pytest.mark.parametrize("flags, expected", [
+    (["--adapt", "6"], "--adapt 6: expected 1 to 5"),
+    (["--poison", "magic:1:2"], "magic:1:2: expected KIND:START:LENGTH"),
+    (["--steps", "0"], "--steps 0"),
+    (["--seeds", "a"], "--seeds a")])
+def test_a_wrong_flag_ends_with_one_line_and_code_2(
+        data: Path, tmp_path: Path, capsys, flags: list[str], expected: str) -> None:
+    assert cli.main(["adapt", "--data", str(data), "--out", str(tmp_path), *flags]) == 2
+    error = capsys.readouterr().err
+    assert expected in error and error.count("\n") == 1
+
+
+def spoilt(text: str) -> tuple[Frame, Frame, list[Frame]]:
+    frames = [Frame(*scene(number)) for number in range(4)]
+    poison = parse_poison(text)
+    return frames[0], frames[1], [poison.apply(n, f, frames[0], 0)
+                                  for n, f in enumerate(frames)]
+
+
+def test_poison_spoils_its_frames_and_no_others() -> None:
+    before, sound, found = spoilt("outliers:1:2")
+    changed = [(f.sparse != Frame(*scene(n)).sparse).sum() for n, f in enumerate(found)]
+    assert changed[0] == changed[3] == 0
+    assert changed[1] == changed[2] == round(0.3 * np.count_nonzero(sound.sparse))
+    assert not spoilt("lens_cap:1:1")[2][1].image.any()
+    np.testing.assert_array_equal(spoilt("frozen:1:1")[2][1].image, before.image)
+    np.testing.assert_allclose(spoilt("unit:1:1")[2][1].sparse, sound.sparse * 3.28084, rtol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["outliers", "outliers:1", "outliers:1:0", "unit:-1:3", "x:1:1"])
+def test_poison_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="KIND:START:LENGTH"):
+        parse_poison(text)
+
+
+def test_the_result_is_said_in_both_directions() -> None:
+    class Learner:
+        total_steps = 9
+
+        class status:  # noqa: N801
+            state, steps, rollbacks, dropped_steps = "learning", 8, 1, 0
+            refused = {"static": 2}
+
+    course = course_of(0, Learner, [], [(str(n), 1.0, 0.9 if n > 14 else 1.02) for n in range(30)])
+    assert course["live"]["second_half"] == pytest.approx(0.9)
+    assert course["live"]["worst_window"] == pytest.approx(1.02)
+    lines = sentences({"adaptation": {
+        "runs": [course], "sdim_adapted": {"lower_by": [-0.02], "median": -0.02},
+        "answers_adapted": {"lower_by": [0.1, 0.3], "median": 0.2}}})
+    assert "raises the MAE of the map by 2.0 %" in lines[0]
+    assert "lowers the MAE of the answers by 20.0 % (median of 2 seeds)" in lines[1]
+    assert "1 rollbacks; frames refused: 2 static" in lines[2]
