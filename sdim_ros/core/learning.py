@@ -56,6 +56,7 @@ class Learning:
         self._inside: Ticket | None = None  # of the thread that does a piece
         self._paused: str | None = None
         self._failures = self._failed = 0
+        self._pieces = math.inf  # since a frame was taken
         self._base: dict[str, str] = {}
         self._steps_before = 0  # of the adapter that was loaded
         self._saved_version, self._saved_at_s = 0, clock()
@@ -161,11 +162,17 @@ class Learning:
     # --- The worker's thread ----------------------------------------------------------------
 
     def observe(self, frame: Frame) -> None:
-        """Take note of a frame that was completed."""
-        if self._adaptation is None or self._state() != "learning":
+        """Take note of a frame that was completed.
+
+        To look at a frame costs a piece of work. Where frames always wait there is one piece
+        after each of them, so a new one is taken only after a step was learnt from the last.
+        """
+        if self._adaptation is None or self._state() != "learning" or (
+                self._pieces <= self._settings.frames):
             return
         try:
             self._adaptation.observe(frame)
+            self._pieces = 0
         except BadInput:
             pass  # counted by reason
         except Exception as problem:
@@ -181,7 +188,8 @@ class Learning:
             ModelLost: the GPU failed for good.
         """
         if self._inside is not None:  # a thread that was given up, in the middle of a piece
-            self._adaptation.restore()
+            if self._adaptation is not None:
+                self._adaptation.restore()
             return LOOK_AGAIN_S
         self._inside = ticket
         try:
@@ -214,6 +222,7 @@ class Learning:
                 self._adaptation.settings = self._settings
                 worked = self._adaptation.work()
             self._failures = 0
+            self._pieces += 1
         except Exception as problem:
             self._fail(problem)
             return 0.0
@@ -241,7 +250,8 @@ class Learning:
         if self._failures >= MAX_FAILURES or self._adaptation is None:
             said = str(problem) if isinstance(problem, SdimError) else (
                 f"{type(problem).__name__}: {problem}")
-            self._paused = f"paused after {self._failures} failures in a row, the last: {said}"
+            self._paused = f"paused: it failed {self._failures} times in a row, the last: {said}" \
+                if self._adaptation is not None else f"paused: it cannot begin: {said}"
             self._warn("paused", f"{self._paused}; enable it again to go on")
 
     # --- Adapters ---------------------------------------------------------------------------
