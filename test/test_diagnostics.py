@@ -180,3 +180,11 @@ def test_the_node_shows_its_stages_and_rates_on_diagnostics(peer):
     assert all(float(model[f"{stage} ms p95"]) >= 0 for stage in STAGES[6:])
     assert 0 < float(model["age ms p50"]) < 10_000 and float(model["results Hz"]) > 0
     assert peer.diagnosed("worker")["level"] == 0 and "/image Hz" in peer.diagnosed("inputs")
+
+
+@pytest.mark.parametrize("state, level", [
+    ("off", OK), ("learning", OK), ("paused: worse than the weights that were loaded", WARN)])
+def test_learning_that_is_paused_is_a_warning_with_its_reason(state, level):
+    task = diagnostics.adaptation_task(state, {"steps": 3})
+    assert (task.level, task.message) == (level, state)
+    assert task.values == {"state": state, "steps": 3}
