@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,8 +22,9 @@ from rosbags.highlevel import AnyReader
 from ros_process import LOSE, FakeCompleter, NodeProcess
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
+from sdim_ros.core.config import Settings
 from sdim_ros.core.sensor_data import stamp_ns
-from sdim_ros.tools import cli, live_contact, live_replay, replay
+from sdim_ros.tools import cli, live_contact, live_replay, live_score, replay
 
 FAKE = (sys.executable, str(Path(__file__).with_name("ros_process.py")))
 KINDS = {"/depth/completed": Image, "/depth/confidence": Image, "/depth/points": PointCloud2,
@@ -37,7 +40,19 @@ def fake(monkeypatch):
     """The node of the live run, and the core of the one without, fill by nearest points."""
     monkeypatch.setattr(live_replay, "NODE_COMMAND", FAKE)
     monkeypatch.setattr(replay, "load_completer", FakeCompleter)
+    monkeypatch.setattr(replay.overview, "draw", lambda *_: None)  # takes half a second
     return monkeypatch
+
+
+@pytest.fixture(scope="module")
+def running():
+    """A node that somebody else has started, and the flags that play to it."""
+    with NodeProcess(
+            "-r", "__ns:=/front", "-r", "image:=/cam/image", "-r", "depth/completed:=dense",
+            parameters={"diagnostics.period_s": 0.2, "use_sim_time": "true",
+                        "output.encoding": "16UC1", "input.max_age_s": 60.0}):
+        yield ("--live", "--node", "/front/completion_node", "--remap",
+               "image=/cam/image,depth/completed=/front/dense")
 
 
 def run(bag, out, *flags) -> int:
@@ -119,11 +134,11 @@ def test_a_node_slower_than_the_bag_takes_the_newest_and_the_others_are_counted(
     assert "The node at work" in page and "worst 1" in page and "<svg" in page
 
 
-def test_a_slower_pace_and_a_topic_of_ground_truth(tmp_path, fake):
+def test_a_slower_pace_and_a_topic_of_ground_truth(tmp_path, fake, running):
     bag = record(tmp_path / "bag", moments(
         5, image=colour, camera_info=info, depth=depth_of, truth=truth_of))
-    assert run(bag, tmp_path / "out", "--live", "--rate", "0.5", "--limit", "4", "--gt-topic",
-               "/truth", "--set", "output.encoding=16UC1") == 0
+    assert run(bag, tmp_path / "out", *running, "--rate", "0.5", "--limit", "4", "--gt-topic",
+               "/truth") == 0
     content = report_of(tmp_path / "out")
     live = content["live"]
     assert live["images"] == 4 and accounted(live) and live["results"] >= 3
@@ -137,12 +152,14 @@ def test_a_slower_pace_and_a_topic_of_ground_truth(tmp_path, fake):
 def test_a_node_that_ends_half_way_leaves_what_is_done_and_its_last_words(
         tmp_path, fake, capsys):
     def losing(number):
+        if number == 1:
+            return image(stamp_of(1), scene(1)[0], "hsv8")
         pixels = scene(number)[0]
-        pixels[0, 0] = LOSE if number == 3 else (1, 2, 3)
+        pixels[0, 0] = LOSE if number == 5 else (1, 2, 3)
         return image(stamp_of(number), pixels, "rgb8")
 
     bag = record(tmp_path / "bag", moments(
-        20, image=losing, camera_info=info, sparse_depth__image=depth_of))
+        30, image=losing, camera_info=info, sparse_depth__image=depth_of))
     assert run(bag, tmp_path / "out", "--live") == 2
     text = capsys.readouterr().err
     assert "sdim replay: the node ended with exit code 3; the last lines of" in text
@@ -150,43 +167,36 @@ def test_a_node_that_ends_half_way_leaves_what_is_done_and_its_last_words(
     content = report_of(tmp_path / "out")
     live = content["live"]
     assert 1 <= live["results"] < 20 and content["replay"]["completed"] == live["results"]
-    assert 4 <= live["images"] < 20 and accounted(live)
+    assert 6 <= live["images"] < 30 and accounted(live)
     assert live["drops"]["node_ended"]["count"] >= 1
+    assert live["drops"]["encoding"]["first"].startswith("/image: image encoding 'hsv8'")
     assert "exit code 3" in content["replay"]["stopped"]
     stamps = {time_ns for _, time_ns in results(tmp_path / "out")}
-    assert stamp_of(0) in stamps and stamp_of(3) not in stamps
+    assert stamp_of(0) in stamps and not {stamp_of(1), stamp_of(5)} & stamps
 
 
-def test_a_node_that_runs_already_keeps_its_settings_and_is_found_by_its_topics(
-        tmp_path, fake, capsys):
-    bag = record(tmp_path / "bag", moments(4))
-    names = ("-r", "__ns:=/front", "-r", "image:=/cam/image", "-r", "depth/completed:=dense")
-    with NodeProcess(*names, parameters={
-            "diagnostics.period_s": 0.2, "use_sim_time": "true", "input.max_age_s": 60.0,
-            "input.min_depth_m": 0.2}):
-        play = ("--live", "--rate", "0.5", "--node", "/front/completion_node")
-        for number in range(2):  # what it counted before does not count
-            out = tmp_path / f"out{number}"
-            assert run(bag, out, *play, "--remap",
-                       "image=/cam/image,depth/completed=/front/dense") == 0
-            live = report_of(out)["live"]
-            assert live["images"] == 4 and live["results"] >= 3 and accounted(live)
-            assert live["use_sim_time"] and not live["is_started_here"]
-            assert live["node"] == "/front/completion_node"
-            assert not (out / "node.log").exists()
-        capsys.readouterr()
-        fake.setattr(live_contact, "HEAR_S", 2.0)
-        assert run(bag, tmp_path / "wrong", *play) == 2
-        text = sentence(capsys)
-        assert "nobody listens to /front/image" in text and "--remap" in text
-        assert "/cam/image" in text  # where it does
-        fake.setattr(live_contact, "FIND_S", 1.0)
-        assert run(bag, tmp_path / "none", "--live", "--node", "/rear/completion_node") == 2
-        assert "there is no node /rear/completion_node" in sentence(capsys)
-        assert report_of(tmp_path / "none")["live"]["images"] == 0
+def test_a_node_that_runs_already_is_found_by_its_topics(tmp_path, fake, capsys, running):
+    bag = record(tmp_path / "bag", moments(3))
+    assert run(bag, tmp_path / "out", *running, "--rate", "0.5") == 0
+    live = report_of(tmp_path / "out")["live"]
+    assert live["images"] == 3 and live["results"] >= 2 and accounted(live)
+    assert live["use_sim_time"] and not live["is_started_here"]
+    assert live["node"] == "/front/completion_node"
+    assert not (tmp_path / "out" / "node.log").exists()
+    capsys.readouterr()
+    fake.setattr(live_contact, "HEAR_S", 2.0)
+    assert run(bag, tmp_path / "wrong", *running[:3]) == 2
+    text = sentence(capsys)
+    assert "nobody listens to /front/image" in text and "--remap" in text
+    assert "/cam/image" in text  # where it does
+    fake.setattr(live_contact, "FIND_S", 1.0)
+    assert run(bag, tmp_path / "none", "--live", "--node", "/rear/completion_node") == 2
+    assert "there is no node /rear/completion_node" in sentence(capsys)
+    assert report_of(tmp_path / "none")["live"]["images"] == 0
+    assert not (tmp_path / "none" / "completed").exists()  # the name can be used again
 
 
-def test_ctrl_c_keeps_what_is_done(tmp_path, fake, capsys):
+def test_ctrl_c_keeps_what_is_done(tmp_path, fake, capsys, running):
     send = live_replay.Player._send
 
     def interrupted(player, role, *message):
@@ -196,7 +206,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path, fake, capsys):
 
     fake.setattr(live_replay.Player, "_send", interrupted)
     bag = record(tmp_path / "bag", moments(6))
-    assert run(bag, tmp_path / "out", "--live", "--rate", "0.5") == 130
+    assert run(bag, tmp_path / "out", *running, "--rate", "0.5") == 130
     content = report_of(tmp_path / "out")
     live = content["live"]
     assert live["images"] == 4 and 2 <= live["results"] <= 4 and accounted(live)
@@ -206,7 +216,8 @@ def test_ctrl_c_keeps_what_is_done(tmp_path, fake, capsys):
     assert sentence(capsys) == "sdim replay: stopped"
 
 
-def test_images_that_the_node_refuses_are_counted_with_what_it_says(tmp_path, fake):
+def test_images_without_a_result_are_counted_by_reason(tmp_path, fake, running):
+    """The node has counted others before: those of this bag alone count."""
     def broken(number):
         if number == 1:
             return image(stamp_of(1), scene(1)[0], "hsv8")
@@ -216,12 +227,42 @@ def test_images_that_the_node_refuses_are_counted_with_what_it_says(tmp_path, fa
         5, image=broken, camera_info=info, depth=depth_of)
         if (topic, time_ns) != ("/depth", stamp_of(3))]
     bag = record(tmp_path / "bag", apart)
-    assert run(bag, tmp_path / "out", "--live", "--rate", "0.5") == 0
-    live = report_of(tmp_path / "out")["live"]
-    assert accounted(live) and live["images"] == 5
-    assert {reason: found["count"] for reason, found in live["drops"].items()} == {
-        "encoding": 1, "zero_stamp": 1, "unpaired": 1}
-    assert live["drops"]["encoding"]["first"].startswith("/image: image encoding 'hsv8'")
+    for number in range(2):
+        out = tmp_path / f"out{number}"
+        assert run(bag, out, *running, "--rate", "0.5") == 0
+        live = report_of(out)["live"]
+        assert accounted(live) and live["images"] == 5
+        assert {reason: found["count"] for reason, found in live["drops"].items()} == {
+            "encoding": 1, "zero_stamp": 1, "unpaired": 1}
+
+
+def test_without_ros_one_sentence_says_what_to_do(tmp_path, capsys, monkeypatch):
+    monkeypatch.delattr("sdim_ros.tools.live_replay")
+    monkeypatch.setitem(sys.modules, "sdim_ros.tools.live_replay", None)
+    bag = record(tmp_path / "bag", moments(1))
+    assert run(bag, tmp_path / "out", "--live") == 2
+    assert "--live needs ROS 2" in sentence(capsys)
+
+
+@pytest.mark.parametrize("encoding", ["32FC1", "16UC1", "mono16"])
+def test_hidden_points_are_not_in_the_message_and_the_others_as_they_were(encoding):
+    """Rows may be padded, and the unit is that of the message."""
+    depth = bag_recorder.sparse(0)
+    pixels = depth if encoding == "32FC1" else np.round(1000 * depth).astype(np.uint16)
+    padded = np.pad(pixels, ((0, 0), (0, 5)), constant_values=7)
+    message = image(stamp_of(0), padded, encoding)
+    message.width = depth.shape[1]
+    args = Namespace(points="20", seed=3)
+    hidden = live_score.hidden(args, message, Settings())
+    assert message.data.tobytes() == padded.tobytes()
+    left = np.frombuffer(hidden.data, pixels.dtype).reshape(padded.shape)
+    assert np.count_nonzero(left[:, :message.width]) == 20
+    kept = left[:, :message.width] > 0
+    assert np.array_equal(left[:, :message.width][kept], pixels[kept])
+    assert (left[:, message.width:] == 7).all()
+    again = live_score.hidden(args, message, Settings())
+    assert again.data.tobytes() == hidden.data.tobytes()
+    assert (hidden.step, hidden.encoding) == (message.step, encoding)
 
 
 def lidar_moments():

@@ -13,8 +13,8 @@ import pytest
 from conftest import REPOSITORY
 
 COLCON = Path(sys.executable).with_name("colcon")
-SHARED = ["package.xml", "launch/completion.launch.py", "config/completion.yaml",
-          "config/completion.rviz", "config/fastdds_shm.xml"]
+SHARED = ["package.xml", "launch/completion.launch.py", "launch/replay.launch.py",
+          "config/completion.yaml", "config/completion.rviz", "config/fastdds_shm.xml"]
 LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", "runs", "demo_out", "build", "install", "log", "*.egg-info", "__pycache__")
 

@@ -27,7 +27,7 @@ VERBS = {
         "make a frames folder, or a bag for the node, of a dataset or a bag",
         "convert --dataset motorcycle --points 500 --to bag --out motorcycle_bag"),
     "replay": (
-        "complete what a robot recorded: a bag in, a bag out, without ROS",
+        "complete what a robot recorded: a bag in, a bag out, without ROS or by the real node",
         "replay my_bag --points 500 --out result"),
     "train": (
         "train a checkpoint",

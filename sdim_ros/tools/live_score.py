@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import importlib.util
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from sdim_ros.core.config import Settings, with_values
+from sdim_ros.core.config import SOURCES, Settings, with_values
 from sdim_ros.core.frame_reader import Stages
 from sdim_ros.core.projection import clean_depth, coloured_points
 from sdim_ros.core.sensor_data import read_depth, stamp_ns
@@ -69,8 +70,10 @@ def run(args: argparse.Namespace) -> int:
                 known, stopped = _play(live, plan, settings, bag, writer, played, out)
         except BadInput as problem:  # the disk is full
             known, stopped = settings, problem
+        if not played.results:  # so that the same command may be given again
+            shutil.rmtree(out / "completed", ignore_errors=True)
         scoring = Scoring(args, bag, topics, known or Settings(), rerun, played, hide)
-        if played.results and (out / "completed").exists():
+        if (out / "completed").exists():
             with Bag(out / "completed") as scoring.recorded.bag:
                 stopped = scoring.go(out) or stopped
         content = report_of(args, scoring, known or Settings(), topics, played.model, stopped)
@@ -295,30 +298,32 @@ def _hider(args: argparse.Namespace, bag: Bag, topics: Mapping[str, str]
     Raises:
         BadInput: ``arguments``: the bag has no depth images whose points can be taken out.
     """
-    sources = [role for role in ("sparse_depth", "points", "disparity") if role in topics]
+    sources = [role for role in SOURCES if role in topics]
     if sources != ["sparse_depth"] or bag.topics[topics["sparse_depth"]].kind != IMAGE:
         raise BadInput(
             "arguments", f"--points with --live takes depth images (Image) alone, and here depth "
             f"is {', '.join(topics[role] for role in sources)}: name a reference with --gt-topic, "
             f"or make depth images of it first: sdim convert --bag {args.bag} --to bag --out NEW")
+    return lambda message, settings: hidden(args, message, settings)
 
-    def hide(message: Any, settings: Settings) -> Any:
-        limits = settings.input
-        try:
-            depth, _ = clean_depth(read_depth(message, limits.max_pixels), limits.min_depth_m,
-                                   limits.max_depth_m)
-        except BadInput:
-            return message  # the node refuses it as well
-        kept = sampling.sample_points(
-            depth, args.points, (args.seed, stamp_ns(message.header))) > 0
-        pixel = 4 if message.encoding == "32FC1" else 2
-        data = np.array(message.data, np.uint8)
-        rows = data[:message.height * message.step].reshape(message.height, message.step)
-        pixels = rows[:, :message.width * pixel].reshape(*depth.shape, pixel)
-        rows[:, :message.width * pixel] = (pixels * kept[..., None]).reshape(message.height, -1)
-        return dataclasses.replace(message, data=data)
 
-    return hide
+def hidden(args: argparse.Namespace, message: Any, settings: Settings) -> Any:
+    """A depth image with ``--points`` of its measured points; the others are 0.
+
+    The draw is that of a replay without ``--live`` where image and depth have the same stamp.
+    """
+    limits = settings.input
+    try:
+        depth, _ = clean_depth(read_depth(message, limits.max_pixels), limits.min_depth_m,
+                               limits.max_depth_m)
+    except BadInput:
+        return message  # the node refuses it as well
+    kept = sampling.sample_points(depth, args.points, (args.seed, stamp_ns(message.header))) > 0
+    data = np.array(message.data, np.uint8)
+    row = message.width * (4 if message.encoding == "32FC1" else 2)
+    rows = data[:message.height * message.step].reshape(message.height, message.step)[:, :row]
+    rows *= np.repeat(kept, row // message.width, axis=1)
+    return dataclasses.replace(message, data=data)
 
 
 def _first_drop(live: Mapping[str, Any]) -> str:

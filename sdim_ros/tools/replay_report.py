@@ -95,7 +95,7 @@ def check_damage(args: argparse.Namespace, bag: Bag) -> None:
 def _tell(console: Console, content: dict[str, Any], out: Path) -> None:
     """The result for people."""
     facts = content["replay"]
-    if "live" in content:
+    if content.get("live", {}).get("images"):
         console.print(live_figures.table(content["live"]))
     if not facts["completed"]:
         return
