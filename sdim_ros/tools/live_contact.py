@@ -1,4 +1,4 @@
-"""Finds the completion node, learns its settings, and makes sure that it hears every topic of a bag.
+"""Finds the completion node, learns its settings, and sees to it that it hears every topic.
 
 Needs ROS; imported only when ``sdim replay --live`` runs.
 """
