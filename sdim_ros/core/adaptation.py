@@ -27,14 +27,15 @@ from sdim_ros.core.types import BadInput, Frame, ModelFailed
 
 ORIGINAL = 0              # version of the weights that were loaded
 JUDGES = 8                # frames of a judgement: half of them the newest
-JUDGED_PIXELS = 64        # of each
+JUDGED_PIXELS = 128       # of each, at most
 IMPLAUSIBLE = 3.0         # times the usual error of the original weights: do not believe the frame
 LARGEST_ERROR = 1.0       # relative; one wrong point must not outweigh a frame
 TOLERANCE = 0.01          # by how much the judged error may be worse than that of the last good
 WARM_UP = 10              # steps
 SINGLE = 0.7              # of the lessons hide points one by one, the others in blocks or rows
 CLIP = 1.0
-WORSE_THAN_ORIGINAL = 2   # judgements in a row, then it pauses
+WORSE_THAN_ORIGINAL = 2   # judgements in a row that are clear about it, then it pauses
+BACK_OFF, SPEED_UP = 0.5, 1.2  # of the learning rate, after weights were thrown away or used
 LORA = LoraSettings(rank=16, alpha=32.0)
 
 Weights = dict[str, Tensor]
@@ -84,7 +85,7 @@ class Adaptation:
         self._parameters = _choose(completer.model, settings)
         self._original = {n: p.detach().clone() for n, p in self._parameters.items()}
         self._good, self._good_version, self._version = self._original, ORIGINAL, ORIGINAL
-        self._worse = 0
+        self._worse, self._speed = 0, 1.0
         self.total_steps = 0  # those that were rolled back too
         self._judging: list[MemoryFrame] = []
         self._restart()
@@ -227,7 +228,8 @@ class Adaptation:
     def _step(self, finite: bool) -> None:
         norm = nn.utils.clip_grad_norm_(self._master.values(), CLIP)
         if finite and torch.isfinite(norm):
-            rate = self.settings.learning_rate * min(1.0, (self._since_start + 1) / WARM_UP)
+            rate = self._speed * self.settings.learning_rate * min(
+                1.0, (self._since_start + 1) / WARM_UP)
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
             self._optimizer.step()
@@ -301,17 +303,20 @@ class Adaptation:
 
     def _conclude(self, errors: list[tuple[float, float, float]]) -> None:
         """Use what was learnt, or throw it away."""
-        original, good, now = np.mean(errors, axis=0)
+        original, good, now = np.array(errors).T
         self._since_judged = 0
-        if now <= good * (1 + TOLERANCE):
+        if now.mean() <= good.mean() * (1 + TOLERANCE):
+            self._speed = min(1.0, self._speed * SPEED_UP)
             self._use({n: w.clone() for n, w in self._average.items()}, self._version)
             good = now
         else:
             self.status.rollbacks += 1
+            self._speed *= BACK_OFF
             self.status.steps = max(0, self.status.steps - self.settings.judge_every)
             self._restart()
-        self.status.error_before, self.status.error_now = float(original), float(good)
-        self._worse = self._worse + 1 if good > original * (1 + TOLERANCE) else 0
+        self.status.error_before = float(original.mean())
+        self.status.error_now = float(good.mean())
+        self._worse = self._worse + 1 if _clearly_worse(good, original) else 0
         if self._worse >= WORSE_THAN_ORIGINAL:
             self.reset()
             self.status.state = ("paused: worse than the weights that were loaded; reset or "
@@ -361,6 +366,13 @@ class Adaptation:
             for parameter in self._parameters.values():
                 parameter.grad = None
                 parameter.requires_grad_(False)
+
+
+def _clearly_worse(errors: np.ndarray, others: np.ndarray) -> bool:
+    """Whether the mean of the first is higher by more than the tolerance and than chance."""
+    difference = errors - others
+    chance = 2 * difference.std(ddof=1) / math.sqrt(len(difference)) if len(difference) > 1 else 0
+    return bool(difference.mean() > max(TOLERANCE * others.mean(), chance))
 
 
 @torch.no_grad()

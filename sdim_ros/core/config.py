@@ -206,7 +206,8 @@ class AdaptationSettings:
     lora_layers: int = setting(
         4, "Last layers of the language model that LoRA adapts.", low=1, high=128, fixed=True)
     learning_rate: float = setting(
-        1.5e-3, "Of AdamW.", low=1e-7, high=0.1)
+        7e-4, "Of AdamW, at most: it is halved whenever weights had to be thrown away.",
+        low=1e-7, high=0.1)
     frames: int = setting(
         4, "Frames that a step learns from.", low=1, high=256)
     pixels: int = setting(
