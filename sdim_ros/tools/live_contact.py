@@ -111,6 +111,7 @@ class Contact(Link):
         self.began_s: float | None = None  # until then /clock stands still
         self._ticked_s = 0.0
         self._trouble: str | None = None
+        self._is_probed = False
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, QOS)
         self._clock = self.node.create_publisher(Clock, "/clock", QOS)
         # That of the probes last, see `connect`.
@@ -169,13 +170,14 @@ class Contact(Link):
         if not self.spin(self._is_heard, HEAR_S):
             raise self.process.problem(self._who_is_missing())
         end_s = time.monotonic() + ANSWER_S
-        while not self._counts_probes():
+        self._is_probed = False
+        while not self._is_probed:
             if time.monotonic() > end_s:
                 raise self.process.problem(
                     f"the node did not count a {PROBE} within {ANSWER_S:.0f} s")
             for _, _, _, probe in islice(self.bag.serialized([self.plan.topics[PROBE]]), 1):
                 self.publishers[PROBE].publish(bytes(probe))
-            self.serve(PROBE_S)
+            self.spin(lambda: self._is_probed, PROBE_S)
         if self.poses:
             for _, _, _, raw in self.bag.serialized([STATIC]):  # they are for all times
                 self.poses[STATIC].publish(bytes(raw))
@@ -218,10 +220,6 @@ class Contact(Link):
                 f"(it listens to {', '.join(topic for topic, _ in heard) or 'nothing'}); name "
                 "its topics with --remap, or its input.*_transport by that of the bag")
 
-    def _counts_probes(self) -> bool:
-        topic = self.publishers[PROBE].topic_name
-        return float(self.played.after.get("inputs", {}).get(f"{topic} Hz", 0)) > 0
-
     def _is_there(self) -> bool:
         where, _, name = self.plan.node.rpartition("/")
         return (name, where or "/") in self.node.get_node_names_and_namespaces()
@@ -262,6 +260,10 @@ class Contact(Link):
         self.reports += 1
         self.played.after = {task: {pair.key: pair.value for pair in status.values}
                              for task, status in tasks.items()}
+        # Of the time since the report before, which may be shorter than that between two probes.
+        heard_hz = self.played.after.get("inputs", {}).get(
+            f"{self.publishers[PROBE].topic_name} Hz", "0")
+        self._is_probed = self._is_probed or float(heard_hz) > 0
         model = tasks["model"]
         self._trouble = model.message if model.level == DiagnosticStatus.ERROR else None
         self.played.model = model.message

@@ -40,7 +40,7 @@ from sdim_ros.tools.replay_report import check_damage, conclude, report_of
 from sdim_ros.tools.results import FrameResult
 
 # How often the node reports what became of the images; once a second would make the end long.
-PERIOD_S = 0.25
+PERIOD_S = 0.1
 STARTED = "/completion_node"
 DEPTH, CONFIDENCE = "/depth/completed", "/depth/confidence"
 TRANSPORTS = {"image": ("input.image_transport", "compressed"),
