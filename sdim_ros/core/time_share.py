@@ -22,6 +22,7 @@ class TimeShare:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._pieces: deque[tuple[float, float]] = deque()  # start and end
+        self._share = 1.0
 
     @contextmanager
     def piece(self) -> Iterator[None]:
@@ -42,8 +43,8 @@ class TimeShare:
         """
         if share <= 0:
             return math.inf
-        longest = max((end - start for start, end in self._pieces), default=0.0)
-        window = max(WINDOW_S, longest / share)
+        self._share = share
+        longest, window = self._longest_s(), self._window_s()
         since = self._clock() - window
         while self._pieces and self._pieces[0][1] <= since:
             self._pieces.popleft()
@@ -58,8 +59,15 @@ class TimeShare:
         return 0.0
 
     def taken(self) -> float:
-        """Their share of the last 10 s, 0 to 1."""
-        return self._taken_s(self._clock() - WINDOW_S) / WINDOW_S
+        """Their share of the last 10 s, or of as long as the longest needs; 0 to 1."""
+        window = self._window_s()
+        return self._taken_s(self._clock() - window) / window
+
+    def _longest_s(self) -> float:
+        return max((end - start for start, end in tuple(self._pieces)), default=0.0)
+
+    def _window_s(self) -> float:
+        return max(WINDOW_S, self._longest_s() / self._share)
 
     def _taken_s(self, since: float) -> float:
         return sum(max(0.0, end - max(start, since)) for start, end in tuple(self._pieces))
