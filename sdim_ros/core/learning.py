@@ -167,10 +167,10 @@ class Learning:
         To look at a frame costs a piece of work. Where frames always wait there is one piece
         after each of them, so a new one is taken only after a step was learnt from the last.
         """
-        if self._adaptation is None or self._state() != "learning" or (
-                self._pieces <= self._settings.frames):
+        if self._state() != "learning" or self._pieces <= self._settings.frames:
             return
         try:
+            self.begin()  # the first frame after learning was enabled counts too
             self._adaptation.observe(frame)
             self._pieces = 0
         except BadInput:
