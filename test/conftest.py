@@ -31,3 +31,14 @@ def peer():
 
     with Peer() as opened:
         yield opened
+
+
+@pytest.fixture
+def one_thread():
+    """As the node's process has: sums of more threads are rounded otherwise."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

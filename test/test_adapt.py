@@ -94,7 +94,8 @@ def test_seeds_repeat_the_draw_from_the_loaded_weights(data: Path, tmp_path: Pat
     (["--adapt", "6"], "--adapt 6: expected 1 to 5"),
     (["--poison", "magic:1:2"], "magic:1:2: expected KIND:START:LENGTH"),
     (["--steps", "0"], "--steps 0"),
-    (["--seeds", "a"], "--seeds a")])
+    (["--seeds", "a"], "--seeds a"), (["--seeds", "-1"], "--seeds -1"),
+    (["--set", "adaptation.folder=x"], "adaptation.folder")])
 def test_a_wrong_flag_ends_with_one_line_and_code_2(
         data: Path, tmp_path: Path, capsys, flags: list[str], expected: str) -> None:
     assert cli.main(["adapt", "--data", str(data), "--out", str(tmp_path), *flags]) == 2

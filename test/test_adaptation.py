@@ -12,7 +12,7 @@ from models import frame as scene
 from models import random_model
 
 from sdim_ros.core import adaptation as module
-from sdim_ros.core import checkpoint
+from sdim_ros.core import checkpoint, frame_memory
 from sdim_ros.core.adaptation import Adaptation
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import ModelSettings, Settings, with_values
@@ -179,6 +179,7 @@ def test_worse_than_the_original_twice_goes_back_to_it_and_pauses(monkeypatch) -
         kept.error[module.ORIGINAL] = 0.01
     learn(learner, 8, first=50)
     assert learner.status.state.startswith("paused") and same(state(learner), original)
+    assert learner.status.rollbacks == 1 and learner.status.error_before == 0.01
     assert not learner.work()
     learner.reset()
     assert learner.status.state == "learning" and learner.work()
@@ -255,6 +256,30 @@ def test_learning_goes_on_from_loaded_weights_and_compares_with_the_original(mon
     learn(second, 3)
     second.settle()
     assert second.status.error_now <= second.status.error_before * (1 + module.TOLERANCE)
+
+
+def test_a_frame_without_a_point_that_judges_is_refused_and_spoils_nothing(monkeypatch) -> None:
+    learner = adaptation()
+    monkeypatch.setattr(frame_memory, "JUDGE_SHARE", 0.0)
+    with pytest.raises(BadInput, match="judge"):
+        learner.observe(frame(0))
+    assert not learner.work()
+    monkeypatch.undo()
+    learn(learner, 1, first=1)
+    assert learner.status.refused == {"too_few_points": 1}
+
+
+def test_a_frame_that_nothing_can_be_asked_about_is_forgotten(monkeypatch) -> None:
+    learner = adaptation()
+    learner.observe(frame(0))
+    learner.work()
+
+    def refuse(*_: object) -> None:
+        raise BadInput("nothing_to_ask", "no pixel")
+
+    monkeypatch.setattr(module, "pose_questions", refuse)
+    assert learner.work() and not learner.work()
+    assert learner.status.refused == {"nothing_to_ask": 1} and not learner.memory.frames
 
 
 def test_there_is_nothing_to_do_without_a_frame() -> None:

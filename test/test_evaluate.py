@@ -182,6 +182,7 @@ def test_classical_fills_need_no_model(data, tmp_path, monkeypatch):
 @pytest.mark.parametrize("flags, expected", [
     (["--methods", "magic"], "magic"),
     (["--seeds", "a"], "--seeds a"),
+    (["--seeds=-1"], "--seeds -1"),
     (["--every", "0"], "--every 0"),
     (["--points", "lots"], "'lots'"),
     (["--set", "queries.budget=-1"], "queries.budget"),

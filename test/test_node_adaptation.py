@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("rclpy")
 
@@ -31,15 +30,6 @@ QUICK = {"queries.budget": 40, "fill.calibration_points": 20, "fill.folds": 2,
 LEARNING = {"adaptation.enabled": True, "adaptation.frames": 1, "adaptation.pixels": 8,
             "adaptation.judge_every": 2, "adaptation.average": 0.0, "adaptation.max_share": 0.9,
             "adaptation.learning_rate": 1e-4}  # so small that no step is rolled back
-
-
-@pytest.fixture
-def one_thread():
-    """As the node's process has: sums of more threads are rounded otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def send_scene(peer: Peer, number: int) -> int:

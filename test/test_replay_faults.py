@@ -11,30 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bag_recorder import (
-    FAST, PERIOD_NS, colour, compressed, depth_of, image, info, moments, record, scene, stamp_of,
+    PERIOD_NS, colour, compressed, depth_of, image, info, moments, record, scene, stamp_of,
     transform, truth_of)
 from models import random_model
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
-from test_replay import cloud_of, lidar_moments
+from test_replay import cloud_of, lidar_moments, run, small_model  # noqa: F401 (autouse)
 
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.sensor_data import stamp_ns
 from sdim_ros.core.types import ModelLost
-from sdim_ros.tools import cli, replay
+from sdim_ros.tools import replay
 from sdim_ros.tools.bags.reading import Bag
-
-
-@pytest.fixture(autouse=True)
-def small_model(monkeypatch):
-    """The real completer with a model of the real class that is quick."""
-    model = random_model()
-    monkeypatch.setattr(replay, "load_completer", lambda settings: Completer(settings, model))
-
-
-def run(bag, out, *flags) -> int:
-    return cli.main(
-        ["replay", str(bag), "--out", str(out), "--pictures", "0", *FAST, *flags])
 
 
 def facts_of(out: Path) -> dict:
@@ -164,7 +152,7 @@ def test_a_bag_that_loops_is_completed_in_its_order_and_the_jumps_are_counted(tm
     (lidar_moments(1), ("--gt-topic", "/points"), "--gt-topic /points: it holds .*PointCloud2"),
     (moments(1), ("--points", "0"), "amount '0'"),
     (moments(1), ("--every", "0"), "--every 0"),
-    (moments(1), ("--extrinsics", "1,2,3"), "projection.extrinsics=.*expected 7"),
+    (moments(1), ("--extrinsics", "1,2,3"), "--extrinsics 1,2,3: expected 7"),
     (moments(1), ("--extrinsics", "a"), "--extrinsics a: expected 7 numbers"),
 ], ids=["images only", "one message", "no image", "two cameras", "wrong type", "no such topic",
         "no such role", "wrong type of truth", "points", "every", "pose", "numbers"])

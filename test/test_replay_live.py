@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 pytest.importorskip("rclpy")
 
@@ -32,15 +31,6 @@ def bent_info(number):
 
 def late_cloud(number):
     return cloud(stamp_of(number) + 20_000_000, points_of(number), "lidar")
-
-
-@pytest.fixture
-def one_thread():
-    """As the node's process has: sums of more threads are rounded otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_replay_equals_the_live_node_bit_by_bit(peer, tmp_path, one_thread):

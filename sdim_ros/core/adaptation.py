@@ -8,10 +8,9 @@ be no worse; weights that turn out worse are rolled back.
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -22,8 +21,8 @@ from sdim_ros.core.config import AdaptationSettings
 from sdim_ros.core.frame_memory import FrameMemory, MemoryFrame, divided
 from sdim_ros.core.lora import LoraSettings, add_lora, is_lora
 from sdim_ros.core.supervision import (
-    LossWeights, collate, pose_questions, split_points, supervised_loss)
-from sdim_ros.core.types import BadInput, Frame, ModelFailed
+    LossWeights, Posed, collate, pose_questions, split_points, supervised_loss)
+from sdim_ros.core.types import AdaptationStatus, BadInput, Frame, ModelFailed
 
 ORIGINAL = 0              # version of the weights that were loaded
 JUDGES = 8                # frames of a judgement: half of them the newest
@@ -39,31 +38,6 @@ BACK_OFF, SPEED_UP = 0.5, 1.2  # of the learning rate, after weights were thrown
 LORA = LoraSettings(rank=16, alpha=32.0)
 
 Weights = dict[str, Tensor]
-
-
-@dataclass
-class AdaptationStatus:
-    """How learning goes.
-
-    Attributes:
-        state: ``learning``, or why it paused.
-        steps: optimiser steps that count: those rolled back do not.
-        error_before, error_now: mean relative error at the judging points of the last judgement,
-            of the weights that were loaded and of those in use; NaN before the first one.
-        rollbacks: judgements after which weights were thrown away.
-        dropped_steps: steps whose loss or gradient was not finite.
-        frames: frames kept to learn from.
-        refused: frames that were not learnt from, by reason.
-    """
-
-    state: str = "learning"
-    steps: int = 0
-    error_before: float = math.nan
-    error_now: float = math.nan
-    rollbacks: int = 0
-    dropped_steps: int = 0
-    frames: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
 
 
 class Adaptation:
@@ -110,10 +84,13 @@ class Adaptation:
         try:
             sparse, _ = self.completer.clean(frame)
             self.memory.check(frame, sparse)
+            new = divided(frame, sparse)
+            if not len(new.judge):
+                raise BadInput("too_few_points", "none of the points fell to those that judge")
         except BadInput as problem:
             self.status.refused[problem.reason] += 1
             raise
-        self._new = divided(frame, sparse)
+        self._new = new
 
     def work(self) -> bool:
         """Do one piece of work, about as long as a forward and a backward pass of one frame.
@@ -149,7 +126,7 @@ class Adaptation:
 
     def start_over(self, seed: int) -> None:
         """As if it had just been made: original weights, no frames, another seed."""
-        self.memory = FrameMemory(self.memory.limit_bytes, seed)
+        self.memory.clear(seed)
         self._rng = np.random.default_rng(seed)
         self._usual_error.clear()
         self._new, self.total_steps = None, 0
@@ -205,16 +182,11 @@ class Adaptation:
         """Gradients of one frame; with the last one of a step, the step."""
         frame.lessons += 1
         how, model = self.settings, self.completer.model
-        single = self._rng.random() < SINGLE
-        shown, labels = split_points(frame.sparse(), how.hidden, self._rng, single)
-        image = frame.image
-        if self._rng.random() < 0.5:
-            image, shown, labels = (np.ascontiguousarray(m[:, ::-1])
-                                    for m in (image, shown, labels))
         try:
-            posed = pose_questions(image, shown, labels, model.config, how.pixels, 0.0, self._rng)
-        except BadInput as problem:
+            posed = self._posed(frame)
+        except BadInput as problem:  # it would be tried again and again
             self.status.refused[problem.reason] += 1
+            self.memory.frames.remove(frame)
             return
         with self._using(self._master), self._training():
             loss, _ = supervised_loss(model, collate([posed], model.config, {}), LossWeights())
@@ -224,6 +196,21 @@ class Adaptation:
         self._parts += 1
         if self._parts >= how.frames or not torch.isfinite(loss):
             self._step(bool(torch.isfinite(loss)))
+
+    def _posed(self, frame: MemoryFrame) -> Posed:
+        """Questions about points that are hidden, of the frame or of its mirror image.
+
+        Raises:
+            BadInput: nothing can be asked.
+        """
+        how, image = self.settings, frame.image
+        single = self._rng.random() < SINGLE
+        shown, labels = split_points(frame.sparse(), how.hidden, self._rng, single)
+        if self._rng.random() < 0.5:
+            image, shown, labels = (np.ascontiguousarray(m[:, ::-1])
+                                    for m in (image, shown, labels))
+        return pose_questions(image, shown, labels, self.completer.model.config, how.pixels, 0.0,
+                              self._rng)
 
     def _step(self, finite: bool) -> None:
         norm = nn.utils.clip_grad_norm_(self._master.values(), CLIP)
@@ -304,7 +291,7 @@ class Adaptation:
     def _conclude(self, errors: list[tuple[float, float, float]]) -> None:
         """Use what was learnt, or throw it away."""
         original, good, now = np.array(errors).T
-        self._since_judged = 0
+        judged_steps, self._since_judged = self._since_judged, 0
         if now.mean() <= good.mean() * (1 + TOLERANCE):
             self._speed = min(1.0, self._speed * SPEED_UP)
             self._use({n: w.clone() for n, w in self._average.items()}, self._version)
@@ -312,13 +299,16 @@ class Adaptation:
         else:
             self.status.rollbacks += 1
             self._speed *= BACK_OFF
-            self.status.steps = max(0, self.status.steps - self.settings.judge_every)
+            self.status.steps -= judged_steps
             self._restart()
         self.status.error_before = float(original.mean())
         self.status.error_now = float(good.mean())
         self._worse = self._worse + 1 if _clearly_worse(good, original) else 0
         if self._worse >= WORSE_THAN_ORIGINAL:
+            rollbacks, before = self.status.rollbacks, self.status.error_before
             self.reset()
+            self.status.rollbacks = rollbacks + 1
+            self.status.error_before = self.status.error_now = before
             self.status.state = ("paused: worse than the weights that were loaded; reset or "
                                  "enable adaptation again to go on")
         kept = {ORIGINAL, self._good_version}

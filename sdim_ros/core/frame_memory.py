@@ -88,8 +88,12 @@ class FrameMemory:
     """
 
     def __init__(self, limit_bytes: int, seed: int = 0) -> None:
-        self.frames: list[MemoryFrame] = []
         self.limit_bytes = limit_bytes
+        self.clear(seed)
+
+    def clear(self, seed: int = 0) -> None:
+        """Forget all frames, and what is usual."""
+        self.frames: list[MemoryFrame] = []
         self._rng = np.random.default_rng(seed)
         self._usual: deque[tuple[float, int]] = deque(maxlen=USUAL_OVER)
         self._unusual: deque[tuple[float, int]] = deque(maxlen=USUAL_OVER)
@@ -135,10 +139,3 @@ class FrameMemory:
         self.frames.append(frame)
         while sum(f.size_bytes for f in self.frames) > self.limit_bytes and len(self.frames) > 1:
             del self.frames[int(self._rng.integers(max(1, len(self.frames) // 2)))]
-
-    def clear(self) -> None:
-        """Forget all frames, and what is usual."""
-        self.frames.clear()
-        self._usual.clear()
-        self._unusual.clear()
-        self._last = None

@@ -147,6 +147,18 @@ class FrameSynchronizer:
         """Between stamps of an image and of a depth since the last set; None = none seen."""
         return self._smallest_gap_s
 
+    def add(self, role: str, message: Any) -> None:
+        """Take an image or a message of a source, after images that waited too long went on.
+
+        Raises:
+            BadInput: ``zero_stamp``.
+        """
+        self.expire()
+        if role == "image":
+            self.add_image(message)
+        else:
+            self.add_sparse(role, message)
+
     def add_image(self, message: Any) -> None:
         """Take an image.
 

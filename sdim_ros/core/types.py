@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -181,3 +183,28 @@ class DenseDepth:
         if minimum <= 0:
             return self.depth
         return np.where(self.confidence >= minimum, self.depth, np.float32(np.nan))
+
+
+@dataclass(slots=True)
+class AdaptationStatus:
+    """How learning goes.
+
+    Attributes:
+        state: ``learning``, or why it paused.
+        steps: optimiser steps that count: those rolled back do not.
+        error_before, error_now: mean relative error at the judging points of the last judgement,
+            of the weights that were loaded and of those in use; NaN before the first one.
+        rollbacks: judgements after which weights were thrown away.
+        dropped_steps: steps whose loss or gradient was not finite.
+        frames: frames kept to learn from.
+        refused: frames that were not learnt from, by reason.
+    """
+
+    state: str = "learning"
+    steps: int = 0
+    error_before: float = math.nan
+    error_now: float = math.nan
+    rollbacks: int = 0
+    dropped_steps: int = 0
+    frames: int = 0
+    refused: Counter[str] = field(default_factory=Counter)

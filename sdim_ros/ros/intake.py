@@ -145,11 +145,7 @@ class Intake:
             return
         try:
             self._doubt_future(topic, message)
-            self._sync.expire()
-            if role == "image":
-                self._sync.add_image(message)
-            else:
-                self._sync.add_sparse(role, message)
+            self._sync.add(role, message)
         except BadInput as problem:
             self._health.drops.add(topic, problem.reason, str(problem))
 

@@ -15,11 +15,11 @@ from sdim_ros.core import adapter_files
 from sdim_ros.core.adaptation import Adaptation
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.types import BadInput, Frame, ModelFailed
-from sdim_ros.tools import adaptation_report, sampling
-from sdim_ros.tools.complete import (
-    EMBEDDED, add_model_arguments, load_completer, make_folder, settings_from,
-)
+from sdim_ros.tools import adaptation_report, report, sampling
 from sdim_ros.tools.bags.topics import parse_topics
+from sdim_ros.tools.complete import (
+    add_model_arguments, load_completer, make_folder, settings_from,
+)
 from sdim_ros.tools.datasets.catalogue import DATASETS
 from sdim_ros.tools.frame_judge import FrameJudge
 from sdim_ros.tools.frame_sources import BagSource, DatasetSource, Source
@@ -155,9 +155,13 @@ class Tuning:
             pass  # counted by reason in the status
 
     def _work(self, steps: int) -> None:
-        """Pieces of work until so many steps are done, rolled back ones included."""
-        while self.adaptation.total_steps < steps and self.adaptation.work():
+        """Pieces of work until so many steps were tried."""
+        while self._steps_tried() < steps and self.adaptation.work():
             self._note()
+
+    def _steps_tried(self) -> int:
+        """Those that were rolled back, or dropped since they were not finite, too."""
+        return self.adaptation.total_steps + self.adaptation.status.dropped_steps
 
     def _note(self) -> None:
         status, judged = self.adaptation.status, self.course.judgements
@@ -168,7 +172,10 @@ class Tuning:
 
 def run(args: argparse.Namespace) -> int:
     """Adapt and measure; writes the adapter, report.json, report.html and pictures."""
-    settings, seeds = settings_from(args), _seeds(args.seeds)
+    settings, seeds = settings_from(args), sampling.parse_seeds(args.seeds)
+    if settings.adaptation.folder:
+        raise BadInput("arguments", "sdim adapt begins with the weights of the checkpoint: leave "
+                       "adaptation.folder out")
     poisons = [parse_poison(text) for text in args.poison]
     source = DatasetSource(args.data, args.dataset) if args.bag is None else BagSource(
         args.bag, parse_topics(args.topics), settings, args.gt_topic)
@@ -193,7 +200,7 @@ def run(args: argparse.Namespace) -> int:
                 seed, adaptation, tuning.course.judgements, tuning.course.errors))
             skipped |= tuning.skipped
     if adaptation.version:
-        base = settings.model.checkpoint or EMBEDDED
+        base = settings.model.checkpoint or report.EMBEDDED
         adapter_files.save(out / "adapter", adaptation.weights(), {
             "base": adapter_files.base_of(base, adaptation.original()),
             "command": " ".join(args.command_line), "steps": adaptation.status.steps,
@@ -242,11 +249,3 @@ def _check(args: argparse.Namespace, count: int) -> None:
     if args.adapt is not None and not 0 < args.adapt < count:
         raise BadInput("arguments", f"--adapt {args.adapt}: expected 1 to {count - 1}, since "
                        f"there are {count} frames and some must measure")
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        return [int(seed) for seed in text.split(",")]
-    except ValueError:
-        raise BadInput(
-            "arguments", f"--seeds {text}: expected whole numbers such as 0,1,2") from None

@@ -85,7 +85,7 @@ def write(out: Path, args: argparse.Namespace, settings: Settings, completer: Co
           skipped: Mapping[str, str], pictures: Sequence[Picture] = ()) -> None:
     """Write report.json, report.html and adaptation.png, and tell the result."""
     header = report.environment(
-        args.command_line, settings.model.checkpoint or "embedded", completer.description)
+        args.command_line, settings.model.checkpoint, completer.description)
     content = build(header | {"skipped": dict(skipped)}, results, courses)
     report.write_json(out / "report.json", content)
     _plot(out / "adaptation.png", courses)

@@ -1,4 +1,4 @@
-"""Settings by their name on the command line: ``--set NAME=VALUE``."""
+"""Values on the command line: settings by their name, ``--set NAME=VALUE``, and numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from sdim_ros.core.types import BadSetting
+from sdim_ros.core.types import BadInput, BadSetting
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
@@ -28,3 +28,20 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
                 f"--set {text}: {value!r} is not a value in YAML: expected e.g. 0.5, true or "
                 "edge_aware") from problem
     return values
+
+
+def parse_numbers(flag: str, text: str | None, count: int) -> list[float]:
+    """Of ``"1,2.5"``; none where the flag is not given.
+
+    Raises:
+        BadInput: ``arguments``: they are not as many, or no numbers.
+    """
+    if text is None:
+        return []
+    try:
+        numbers = [float(word) for word in text.replace(",", " ").split()]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise BadInput("arguments", f"{flag} {text}: expected {count} numbers separated by commas")
+    return numbers

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     folder = make_folder(args.out)
     figures = measure(completer, frame, args.queries, args.naive, args.rounds)
     header = report.environment(
-        args.command_line, completer.settings.model.checkpoint or "embedded",
+        args.command_line, completer.settings.model.checkpoint,
         completer.description)
     report.write_json(Path(folder) / "report.json", {**header, "bench": figures})
     Console().print(_table(figures, completer.description))
@@ -81,7 +81,7 @@ def _time_node(args: argparse.Namespace, frame: Frame) -> int:
     figures = live_bench.measure(
         dataclasses.replace(frame, camera=camera), settings, 10 * args.rounds)
     header = report.environment(
-        args.command_line, settings.model.checkpoint or "embedded", "completion_node")
+        args.command_line, settings.model.checkpoint, "completion_node")
     report.write_json(Path(folder) / "report.json", {**header, "bench": figures})
     stages = ", ".join(f"{name} {ms:.1f}" for name, ms in figures["frame_ms"].items())
     Console().print(

@@ -21,7 +21,6 @@ from sdim_ros.tools.datasets.frames_folder import FramesFolder
 from sdim_ros.tools.results import FrameResult, judge
 
 CONFIDENCE_SCALE = 65535
-EMBEDDED = "embedded"  # the checkpoint without a name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +73,7 @@ def _use_adapter(completer: Any, settings: Settings) -> None:
     folder = Path(settings.adaptation.folder).expanduser()
     adaptation = Adaptation(completer, settings.adaptation)
     found = adapter_files.load_newest(
-        folder, adaptation.weights(), settings.model.checkpoint or EMBEDDED)
+        folder, adaptation.weights(), settings.model.checkpoint or report.EMBEDDED)
     if found is None:
         raise BadInput("adapter", f"adaptation.folder {folder} holds no adapter: expected the "
                        "folder that `sdim adapt` or the node wrote")
@@ -115,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
                 continue
             write_result(out, frame, dense, scale, sample.truth, console)
             results.append(_result(frame, dense, sample.truth))
-    header = report.environment(args.command_line, settings.model.checkpoint or EMBEDDED,
+    header = report.environment(args.command_line, settings.model.checkpoint,
                                 completer.description)
     files = {"depth_scale": scale, "confidence_scale": CONFIDENCE_SCALE, "skipped": skipped}
     report.write_json(out / "report.json", report.build(header | files, results))

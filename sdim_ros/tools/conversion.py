@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from sdim_ros.core.types import BadInput, Camera
 from sdim_ros.tools import sampling
-from sdim_ros.tools.datasets.frames import Sample
+from sdim_ros.tools.datasets.frames import FIRST_STAMP_NS, Sample
 from sdim_ros.tools.datasets.frames_writer import (
     MOST, FramesWriter, exact_scale, fitting_scale,
 )
@@ -21,8 +21,6 @@ from sdim_ros.tools.frame_sources import GROUND_TRUTH, Source
 
 FRAME_ID = "camera_optical"
 IMAGE, CAMERA_INFO, SPARSE_DEPTH = "/image", "/camera_info", "/sparse_depth/image"
-# Of frames without a time of their own; the same every time, since random draws depend on it.
-FIRST_STAMP_NS = 1_400_000_000_000_000_000
 RATE_HZ = 10.0
 
 

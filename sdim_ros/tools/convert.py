@@ -12,7 +12,7 @@ from rich.progress import Progress
 from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools import sampling
-from sdim_ros.tools.assignments import parse_assignments
+from sdim_ros.tools.assignments import parse_assignments, parse_numbers
 from sdim_ros.tools.bag_writer import STORAGES
 from sdim_ros.tools.bags.topics import parse_topics
 from sdim_ros.tools.conversion import RATE_HZ, Conversion
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         BadInput: nothing could be converted, or not all of a bag be read.
     """
     _check(args)
-    source, camera = _open(args), _numbers("--camera", args.camera, 4)
+    source, camera = _open(args), parse_numbers("--camera", args.camera, 4)
     with Stop("frame") as stop, Progress(console=Console(stderr=True)) as progress:
         conversion = Conversion(source, camera, args, progress, lambda: stop.signal != 0)
         conversion.write()
@@ -92,7 +92,7 @@ def _open(args: argparse.Namespace) -> Source:
         return DatasetSource(args.data, args.dataset)
     values = parse_assignments(args.set)
     if args.extrinsics is not None:
-        values["projection.extrinsics"] = _numbers("--extrinsics", args.extrinsics, 7)
+        values["projection.extrinsics"] = parse_numbers("--extrinsics", args.extrinsics, 7)
     return BagSource(args.bag, parse_topics(args.topics), with_values(Settings(), values),
                      args.gt_topic)
 
@@ -127,16 +127,3 @@ def _check(args: argparse.Namespace) -> None:
     for text, wrong in misplaced.items():
         if wrong:
             raise BadInput("arguments", f"{text}: leave it out")
-
-
-def _numbers(flag: str, text: str | None, count: int) -> list[float]:
-    """Of ``"1,2.5"``; none where the flag is not given."""
-    if text is None:
-        return []
-    try:
-        numbers = [float(word) for word in text.replace(",", " ").split()]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count:
-        raise BadInput("arguments", f"{flag} {text}: expected {count} numbers separated by commas")
-    return numbers

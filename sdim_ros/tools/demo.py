@@ -21,16 +21,13 @@ from sdim_ros.tools.complete import (
     add_model_arguments, load_completer, make_folder, settings_from,
 )
 from sdim_ros.tools.datasets import motorcycle
-from sdim_ros.tools.datasets.frames import Sample
+from sdim_ros.tools.datasets.frames import FIRST_STAMP_NS, Sample
 from sdim_ros.tools.frame_judge import FrameJudge
 from sdim_ros.tools.results import METHODS, FrameResult
 
 RANDOM_POINTS = "500"
 STEREO_POINTS = "1500"
 SEED = 0
-# A fixed stamp, since every random draw of the method depends on it: each run of the demo gives
-# the same depth.
-FIRST_STAMP_NS = 1_400_000_000_000_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +146,7 @@ def _header(
     difference: float,
 ) -> dict[str, Any]:
     environment = report.environment(
-        args.command_line, settings.model.checkpoint or "embedded", judge.description)
+        args.command_line, settings.model.checkpoint, judge.description)
     return environment | {"node": {
         "frames": len(recording.round_trip_ms),
         "round_trip_ms": recording.round_trip_ms,

@@ -25,7 +25,7 @@ from sdim_ros.tools.datasets.catalogue import DATASETS, open_dataset
 from sdim_ros.tools.datasets.frames import Sample, frame_names
 from sdim_ros.tools.evaluation_rows import Crew, Rows
 from sdim_ros.tools.frame_judge import FrameJudge, Judged
-from sdim_ros.tools.predictions import Predictions, open_predictions
+from sdim_ros.tools.predictions import open_predictions
 from sdim_ros.tools.results import METHODS, FrameResult
 from sdim_ros.tools.robustness import AXES, Level, parse_axis
 
@@ -79,7 +79,7 @@ class Evaluation:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.methods, seeds = _methods(args.methods), _seeds(args.seeds)
+        self.methods, seeds = _methods(args.methods), sampling.parse_seeds(args.seeds)
         if args.every < 1 or args.pictures < 0:
             raise BadInput("arguments", f"--every {args.every} --pictures {args.pictures}: "
                            "expected at least 1 and at least 0")
@@ -100,6 +100,7 @@ class Evaluation:
         self.runs = [Run(index, names[index], seed, level) for index in chosen
                      for seed in seeds for level in (None, *levels)]
         self._judge: FrameJudge | None = None
+        self._read: tuple[int, Any] = (-1, None)
 
     @property
     def needs_model(self) -> bool:
@@ -132,7 +133,7 @@ class Evaluation:
         Raises:
             BadInput, ModelFailed: there is no result of this run.
         """
-        sample = self.dataset[run.index]
+        sample = self._sample(run.index)
         frame = draw_input(sample, self.args.points, self.args.outliers, run.seed, run.level)
         outside = {} if run.level else {
             p.method: p.read(run.name, frame.sparse.shape) for p in self.predictions}
@@ -142,6 +143,12 @@ class Evaluation:
                 judged.result, axis=run.level.axis, level=run.level.text)
             judged = dataclasses.replace(judged, result=result)
         return frame, sample.reference, judged
+
+    def _sample(self, index: int) -> Sample:
+        """A frame; draws and levels of the same one follow each other."""
+        if self._read[0] != index:
+            self._read = index, self.dataset[index]
+        return self._read[1]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -208,7 +215,7 @@ def _report(evaluation: Evaluation, results: Sequence[FrameResult], skipped: dic
             ) -> dict[str, Any]:
     args = evaluation.args
     header = report.environment(
-        args.command_line, evaluation.settings.model.checkpoint or "embedded",
+        args.command_line, evaluation.settings.model.checkpoint,
         evaluation.description)
     content = report.build(header | {"skipped": skipped}, results)
     others = published.published_for(args.dataset or "")
@@ -256,11 +263,3 @@ def _methods(text: str) -> list[str]:
     if unknown or not names:
         raise BadInput("arguments", f"--methods {text}: expected some of {', '.join(METHODS)}")
     return names
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        return [int(seed) for seed in text.split(",")]
-    except ValueError:
-        raise BadInput(
-            "arguments", f"--seeds {text}: expected whole numbers such as 0,1,2") from None

@@ -23,8 +23,9 @@ from sdim_ros.core.frame_reader import BadMessage, FrameReader, Reading, Stages
 from sdim_ros.core.metrics import held_out_mask
 from sdim_ros.core.projection import clean_depth
 from sdim_ros.core.types import (
-    BadInput, BadSetting, DenseDepth, Frame, ModelFailed, ModelLost)
+    BadInput, DenseDepth, Frame, ModelFailed, ModelLost)
 from sdim_ros.tools import overview, report, sampling
+from sdim_ros.tools.assignments import parse_numbers
 from sdim_ros.tools.bag_writer import STORAGES, BagWriter
 from sdim_ros.tools.bags.outcome import Outcome, write_messages
 from sdim_ros.tools.bags.reading import Bag
@@ -309,11 +310,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
     settings = settings_from(args)
     if args.extrinsics is None:
         return settings
-    try:
-        pose = [float(number) for number in args.extrinsics.split(",")]
-    except ValueError:
-        raise BadSetting(f"--extrinsics {args.extrinsics}: expected 7 numbers, x,y,z,qx,qy,qz,qw"
-                         ) from None
+    pose = parse_numbers("--extrinsics", args.extrinsics, 7)
     return with_values(settings, {"projection.extrinsics": pose})
 
 

@@ -66,7 +66,7 @@ def report_of(args: argparse.Namespace, replay: Replay, settings: Settings,
         stopped: what ended the replay early, or None.
     """
     outcome, counters = replay.outcome, replay.source.counters
-    header = report.environment(args.command_line, settings.model.checkpoint or "embedded", model)
+    header = report.environment(args.command_line, settings.model.checkpoint, model)
     content = report.build(header, outcome.results)
     content["replay"] = outcome.header(counters["images"], replay.sets) | {
         "bag": str(args.bag), "topics": dict(topics), "gt_topic": args.gt_topic,

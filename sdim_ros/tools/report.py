@@ -17,17 +17,22 @@ from sdim_ros.core import fill, metrics
 from sdim_ros.tools.results import AT_ASKED_PIXELS, METHODS, RANGE_EDGES_M, FrameResult
 from sdim_ros.tools.robustness import AXES
 
+EMBEDDED = "embedded"  # the checkpoint that has no name
 # What a map may cost at most against the best classical fill.
 BAR = 0.02
 
 
 def environment(command: Sequence[str], checkpoint: str, model: str) -> dict[str, Any]:
-    """What a reader needs to repeat the numbers."""
+    """What a reader needs to repeat the numbers.
+
+    Args:
+        checkpoint: as the settings name it, empty = the embedded one.
+    """
     on_gpu = "cuda" in model and torch.cuda.is_available()
     device = torch.cuda.get_device_name() if on_gpu else (
         f"{_cpu_name()}, {torch.get_num_threads()} of {os.cpu_count()} threads")
     return {
-        "command": " ".join(command), "checkpoint": checkpoint, "model": model,
+        "command": " ".join(command), "checkpoint": checkpoint or EMBEDDED, "model": model,
         "device": device, "torch": torch.__version__,
     }
 

@@ -29,6 +29,18 @@ def parse_amount(text: str) -> int | float:
         "amount", f"amount {text!r}: expected a count such as 500 or a share such as 20%")
 
 
+def parse_seeds(text: str) -> list[int]:
+    """``"0,1,2"`` as numbers of draws.
+
+    Raises:
+        BadInput: something else than whole numbers from 0 on.
+    """
+    seeds = [seed.strip() for seed in text.split(",")]
+    if not all(re.fullmatch(r"\d+", seed) for seed in seeds):
+        raise BadInput("arguments", f"--seeds {text}: expected whole numbers such as 0,1,2")
+    return [int(seed) for seed in seeds]
+
+
 def sample_points(depth: np.ndarray, amount: str, seed: int | Sequence[int]) -> np.ndarray:
     """Keep a random part of the known pixels.
 

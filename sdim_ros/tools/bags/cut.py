@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import sqlite3
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ class Connection:
     msgcount: int = 0
 
 
-class CutFile:
+class CutFile(ABC):
     """The messages before the cut, in the order in which they were written.
 
     Attributes:
@@ -70,9 +71,9 @@ class CutFile:
     def close(self) -> None:
         """Nothing stays open."""
 
+    @abstractmethod
     def _rows(self) -> Iterator[tuple[int, int, bytes]]:
         """Identity of the connection, which is known by then, time and message."""
-        raise NotImplementedError
 
 
 class CutMcap(CutFile):

@@ -139,11 +139,7 @@ class BagSets:
                 self._make(*waiting)
             return
         try:
-            self._sync.expire()
-            if role == "image":
-                self._sync.add_image(message)
-            else:
-                self._sync.add_sparse(role, message)
+            self._sync.add(role, message)
         except BadInput as problem:
             self.skipped.add(problem.reason, f"{self._names[role]}: {problem}")
 

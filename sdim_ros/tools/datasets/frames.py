@@ -11,6 +11,9 @@ import numpy as np
 
 from sdim_ros.core.types import BadInput, Camera, Frame
 
+# Of frames without a time of their own; the same every time, since random draws depend on it.
+FIRST_STAMP_NS = 1_400_000_000_000_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
