@@ -3,6 +3,10 @@
 Every pixel query sees the same image and text. Their keys and values are computed once a frame
 and attended to by all queries in one dense product; each query adds its own few tokens. The
 prefix is never copied, and no query sees another.
+
+Training takes one softmax in two pieces, in plain operations: the log-sum-exp of a fused kernel
+has no gradient, so merging by it would give the right loss and wrong gradients. Inference merges
+by it.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 class PrefixCache:
@@ -115,3 +120,44 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, prefix_key: Tensor,
     out = to_own(prefix_weights.to(query.dtype) @ prefix_value).float()
     out = (out + (own_weights.to(query.dtype) @ value).float()) / total
     return out.to(query.dtype).reshape(n, hq, s, d).transpose(1, 2)
+
+
+def merged_attention(query: Tensor, key: Tensor, value: Tensor, prefix_key: Tensor,
+                     prefix_value: Tensor) -> Tensor:
+    """As ``_attend``, without gradients: the prefix in a fused kernel, merged by log-sum-exp.
+
+    Args:
+        query: (B, Hkv, K, S, G, D), not scaled: K queries of S tokens in each of B images, G
+            heads for each head of the keys.
+        key, value: (B, Hkv, K, T, D): own tokens; the last S of the T are the query's.
+        prefix_key, prefix_value: (B, Hkv, P, D).
+
+    Returns:
+        (B, Hkv, K, S, G, D)
+    """
+    b, hkv, k, s, g, d = query.shape
+    scale, t = d**-0.5, key.shape[3]
+    rows = query.reshape(b, hkv, k * s * g, d)
+    seen, top = _fused_attention(rows, prefix_key, prefix_value, scale)
+    seen, top = seen.view(b, hkv, k, s * g, d), top.view(b, hkv, k, s * g, 1)
+    scores = (rows.view(b, hkv, k, s * g, d) @ key.transpose(3, 4)).float() * scale
+    if s > 1:
+        later = torch.ones(s, t, dtype=torch.bool, device=query.device).triu(t - s + 1)
+        scores = scores.masked_fill(later.repeat_interleave(g, 0), float("-inf"))
+    total = torch.logaddexp(top, scores.logsumexp(-1, keepdim=True))
+    out = (scores - total).exp().to(value.dtype) @ value
+    return torch.addcmul(out, seen, (top - total).exp().to(seen.dtype)).view(query.shape)
+
+
+def _fused_attention(query: Tensor, key: Tensor, value: Tensor, scale: float
+                     ) -> tuple[Tensor, Tensor]:
+    """Attention without a mask, (B, H, Q, D), and the log-sum-exp of its scores, (B, H, Q)."""
+    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
+        out, top, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
+            query, key, value, scale=scale)
+        return out, top
+    if query.device.type == "cpu":
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key, value, scale=scale)
+    scores = (query @ key.transpose(2, 3)).float() * scale
+    return functional.softmax(scores, -1).to(value.dtype) @ value, scores.logsumexp(-1)

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdim_ros.core.attention import OwnCache, PrefixCache
+from sdim_ros.core.attention import OwnCache
 from sdim_ros.core.model import Prefix, SdimModel
+from sdim_ros.core.passes import OwnKeys, query_pass
 from sdim_ros.core.point_token import PixelQueries
 from sdim_ros.core.prompts import NumberFormat
 
@@ -25,12 +26,29 @@ class DigitPath:
     """One decoded number per query.
 
     Attributes:
-        digits: (N, D) int64, as spelled.
+        digits: (N, D) int64, as spelled; the last place may be left out.
         probabilities: (N, D, 10) float64: what the model thought of each digit on that path.
+        rest: (N,) float64 from 0 to 1: where the median lies within the last digit spelled; 0
+            where all digits are.
     """
 
     digits: np.ndarray
     probabilities: np.ndarray
+    rest: np.ndarray | float = 0.0
+
+    @classmethod
+    def of(cls, spelled: Spelled) -> DigitPath:
+        """What was spelled, brought to the host."""
+        return cls(*(x.cpu().numpy() for x in spelled))
+
+    def value(self, number: NumberFormat) -> np.ndarray:
+        """(N,) float64, in the format's unit."""
+        place = number.place_values[:self.digits.shape[1]]
+        return self.digits @ place + self.rest * place[-1]
+
+
+# The fields of a DigitPath on the model's device.
+Spelled = tuple[Tensor, Tensor, Tensor]
 
 
 def following(positions: Tensor, length: int) -> Tensor:
@@ -40,48 +58,79 @@ def following(positions: Tensor, length: int) -> Tensor:
 
 
 def decode(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str) -> DigitPath:
-    """Decode one number per query.
+    """Decode one whole number per query; see ``spell``."""
+    return DigitPath.of(spell(model, prefix, suffix, readout))
+
+
+@torch.no_grad()
+def spell(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str,
+          stop_early: bool = False) -> Spelled:
+    """Read digit after digit, each fed back before the next. Never waits for a GPU.
 
     Args:
-        suffix: (N, S, C), what each query adds to the prefix (one image).
+        prefix: of B images.
+        suffix: (B * K, S, C), what each of K queries of each image adds to it.
         readout: ``median`` or ``greedy``.
+        stop_early: leave the last digit to where the median lies within the one before it.
     """
-    positions = following(prefix.positions, suffix.shape[1])
-    return decode_digits(model, suffix, positions, prefix.cache, readout)
+    number, text = model.config.number, model.qwen.model.language_model
+    slots = number.digits - int(stop_early and number.digits > 1 and readout == "median")
+    b, heads, _, width = prefix.cache.keys[0].shape
+    n, s, _ = suffix.shape
+    own = OwnKeys(len(text.layers), (b, heads, n // b, s + number.digits + 1, width), suffix)
+    embeds, positions = suffix, following(prefix.positions, s)
+    target = suffix.new_full((n,), 0.5, dtype=torch.float64)
+    digits, probabilities = [], []
+    for slot in range(slots):
+        hidden = query_pass(text, embeds, positions, own, prefix.cache)
+        digit, p, target = _read_slot(model, hidden, target, readout)
+        digits.append(digit)
+        probabilities.append(p)
+        if slot < slots - 1:
+            fed = fed_back(model, slot, digit)
+            embeds, positions = model.embed(fed), following(positions, fed.shape[1])
+    rest = target if slots < number.digits else torch.zeros_like(target)
+    return torch.stack(digits, 1), torch.stack(probabilities, 1), rest
 
 
-def decode_digits(model: SdimModel, embeds: Tensor, positions: Tensor,
-                  shared: PrefixCache | None, readout: str) -> DigitPath:
-    """Read digit after digit, each fed back before the next.
+@torch.no_grad()
+def decode_plainly(model: SdimModel, embeds: Tensor, positions: Tensor, readout: str
+                   ) -> DigitPath:
+    """The reference: transformers' own forwards, in which each sequence holds the whole prefix.
 
     Args:
         embeds: (N, L, C) at (3, L) positions, the first tokens of every sequence.
-        shared: keys and values of the prefix; None = the sequences hold the prefix themselves.
         readout: ``median`` or ``greedy``.
     """
     own, target = OwnCache(), embeds.new_full((len(embeds),), 0.5, dtype=torch.float64)
     digits, probabilities = [], []
     for slot in range(model.config.number.digits):
-        hidden = model.language(embeds, positions, own, shared)[:, -1]
-        p = model.digit_logits(hidden).double().softmax(-1)
-        digit, target = _choose(p, target, readout)
+        hidden = model.language(embeds, positions, own)[:, -1]
+        digit, p, target = _read_slot(model, hidden, target, readout)
         digits.append(digit)
         probabilities.append(p)
         fed = fed_back(model, slot, digit)
-        if shared is None and fed.shape[1] > 1:
-            # The plain attention masks right for one new token at a time only.
+        if fed.shape[1] > 1:  # the plain attention masks right for one new token at a time only
             positions = following(positions, 1)
             model.language(model.embed(fed[:, :1]), positions, own)
             fed = fed[:, 1:]
         embeds, positions = model.embed(fed), following(positions, fed.shape[1])
-    return DigitPath(torch.stack(digits, 1).cpu().numpy(),
-                     torch.stack(probabilities, 1).cpu().numpy())
+    return DigitPath.of(
+        (torch.stack(digits, 1), torch.stack(probabilities, 1), torch.zeros_like(target)))
+
+
+def _read_slot(model: SdimModel, hidden: Tensor, target: Tensor, readout: str
+               ) -> tuple[Tensor, Tensor, Tensor]:
+    """The digit of each last hidden state (N, C), all digits' probabilities, the new target."""
+    p = model.digit_logits(hidden).double().softmax(-1)
+    digit, target = _choose(p, target, readout)
+    return digit, p, target
 
 
 def fed_back(model: SdimModel, slot: int, digit: Tensor) -> Tensor:
     """Token ids that follow the answer of ``slot``: the digit, and the point where it stands."""
     number = model.config.number
-    ids = torch.as_tensor(model.vocabulary.digits, device=digit.device)[digit].unsqueeze(1)
+    ids = model.digit_ids[digit].unsqueeze(1)
     if number.decimal_point and slot == number.integer_digits - 1:
         point = torch.full_like(ids, model.vocabulary.point)
         ids = torch.cat([ids, point], dim=1)
@@ -195,7 +244,7 @@ def interval(path: DigitPath, number: NumberFormat, mass: float = 0.8) -> np.nda
         (N,) float64, in the format's unit.
     """
     n, slots, _ = path.probabilities.shape
-    place = number.place_values
+    place = number.place_values[:slots]
     rows = np.arange(n)
     reach, start = np.ones(n), np.zeros(n)
     edges, masses = [], []

@@ -30,6 +30,7 @@ from transformers.utils.logging import disable_progress_bar
 from sdim_ros.core import fill
 from sdim_ros.core.attention import PrefixCache, with_shared_prefix
 from sdim_ros.core.fusion import Fused, FusedPatchEmbed, FusionConfig, SoftFusion, patchify
+from sdim_ros.core.passes import VisionPlan, prefix_pass, vision_pass
 from sdim_ros.core.point_token import PixelQueries, PointTokens
 from sdim_ros.core.projection import scatter_resize
 from sdim_ros.core.prompts import NumberFormat, Vocabulary
@@ -156,10 +157,21 @@ class SdimModel(nn.Module):
         visual = qwen.model.visual
         if not isinstance(visual.patch_embed, FusedPatchEmbed):
             visual.patch_embed = FusedPatchEmbed(visual.patch_embed)
+        self.register_buffer("digit_ids", torch.tensor(self.vocabulary.digits), persistent=False)
+        self._plan_of: tuple | None = None
         self.fusion = SoftFusion(config.fusion)
         self.point = PointTokens(
             qwen.config.text_config.hidden_size, config.fusion.low_channels, len(config.hints),
             config.prompt, config.told, given=config.prefix_points > 0)
+
+    def _apply(self, *args: Any, **settings: Any) -> SdimModel:
+        """What moves or casts a module. The frequencies of positions stay float32 in any cast."""
+        rotaries = [m for m in self.modules() if hasattr(m, "inv_freq")]
+        exact = [m.inv_freq for m in rotaries]
+        super()._apply(*args, **settings)
+        for rotary, frequencies in zip(rotaries, exact):
+            rotary.inv_freq = frequencies.to(rotary.inv_freq.device)
+        return self
 
     @property
     def device(self) -> torch.device:
@@ -221,8 +233,11 @@ class SdimModel(nn.Module):
         points = self.point.given(inputs.points, visual, fused.features) if len(
             inputs.points[0]) else None
         embeds, positions = self.shared_tokens(visual, points)
-        cache = PrefixCache()
-        self.language(embeds, positions, cache)
+        if torch.is_grad_enabled():
+            cache = PrefixCache()
+            self.language(embeds, positions, cache)
+        else:
+            cache = prefix_pass(self.qwen.model.language_model, embeds, positions)
         return Prefix(cache, positions, visual, fused.features, fused.mixing, inputs.unit)
 
     def fuse(self, inputs: ModelInput) -> Fused:
@@ -238,10 +253,20 @@ class SdimModel(nn.Module):
         rgb, (gh, gw) = patchify(inputs.image.to(self.dtype), *cut)
         patches = torch.cat([rgb, patchify(fused.residual, *cut)[0]], dim=-1)
         b = len(inputs.unit)
-        grid = torch.tensor([[1, gh, gw]] * b, device=self.device)
-        tokens = self.qwen.model.visual(patches, grid_thw=grid).pooler_output
+        if torch.is_grad_enabled():
+            grid = torch.tensor([[1, gh, gw]] * b, device=self.device)
+            tokens = self.qwen.model.visual(patches, grid_thw=grid).pooler_output
+        else:
+            tokens = vision_pass(self.qwen.model.visual, patches, self._vision_plan(gh, gw))
         tokens = tokens.view(b, (gh // merge) * (gw // merge), -1)
         return tokens.transpose(1, 2).reshape(b, -1, gh // merge, gw // merge), fused
+
+    def _vision_plan(self, gh: int, gw: int) -> VisionPlan:
+        """That of a grid of patches; the sizes of images that come change rarely."""
+        if self._plan_of != (gh, gw, self.device):
+            self._plan = VisionPlan(self.qwen.model.visual, (gh, gw), self.device)
+            self._plan_of = gh, gw, self.device
+        return self._plan
 
     def shared_tokens(self, visual: Tensor, points: Tensor | None = None
                       ) -> tuple[Tensor, Tensor]:
@@ -271,8 +296,7 @@ class SdimModel(nn.Module):
 
     def digit_logits(self, hidden: Tensor) -> Tensor:
         """(..., C) -> (..., 10) float32: the ten rows of the head that the grammar allows."""
-        rows = torch.as_tensor(self.vocabulary.digits, device=self.device)
-        return (hidden @ self.qwen.lm_head.weight[rows].T).float()
+        return (hidden @ self.qwen.lm_head.weight[self.digit_ids].T).float()
 
     def point_suffix(self, prefix: Prefix, queries: PixelQueries) -> Tensor:
         """The tokens of each query, (B, K, S, C)."""

@@ -170,8 +170,7 @@ def answer_alone(model: SdimModel, visual: Tensor, suffix: Tensor, readout: str
     """
     embeds, positions = model.shared_tokens(visual)
     positions = torch.cat([positions, engine.following(positions, suffix.shape[1])], dim=1)
-    return engine.decode_digits(
-        model, torch.cat([embeds, suffix], dim=1), positions, None, readout)
+    return engine.decode_plainly(model, torch.cat([embeds, suffix], dim=1), positions, readout)
 
 
 def _tokens_per_query(model: SdimModel, frame: Frame, asked: PixelQueries) -> int:
