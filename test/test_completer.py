@@ -9,10 +9,11 @@ import pytest
 import torch
 from models import CONFIG, frame, random_model
 
-from sdim_ros.core import fill
+from sdim_ros.core import engine, fill
 from sdim_ros.core.completer import Completer, with_random_weights
 from sdim_ros.core.config import Settings, with_values
-from sdim_ros.core.types import BadInput, Frame, ModelFailed, ModelLost
+from sdim_ros.core.model import ModelInput, Prefix
+from sdim_ros.core.types import BadInput, Frame, ModelFailed, ModelLost, OutOfMemory
 
 
 @pytest.fixture(scope="module")
@@ -208,8 +209,8 @@ def test_an_untrained_fusion_guesses_the_mean_of_its_fills() -> None:
 
 
 @pytest.mark.parametrize(("words", "kind", "remedy"), [
-    ("CUDA out of memory. Tried to allocate 2 GiB", ModelFailed, "queries.tile"),
-    ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)", ModelFailed,
+    ("CUDA out of memory. Tried to allocate 2 GiB", OutOfMemory, "queries.tile"),
+    ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)", OutOfMemory,
      "queries.tile"),
     ("CUDA error: device-side assert triggered", ModelLost, "device-side assert"),
     ("CUDA error: an illegal memory access was encountered", ModelLost, "illegal"),
@@ -226,3 +227,51 @@ def test_a_gpu_without_memory_is_told_from_one_that_is_lost(
     with pytest.raises(ModelFailed, match=remedy) as caught:
         completer.complete(scene())
     assert type(caught.value) is kind
+
+
+def test_passes_that_do_not_fit_into_memory_are_halved_and_the_answers_stay(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is simulated: a pass of more than 40 queries fails as PyTorch's do."""
+    completer, spell, sizes = Completer(Settings(), random_model()), engine.spell, []
+    expected = completer.complete(scene())
+
+    def small_memory(model: object, prefix: object, suffix: torch.Tensor, *rest: object) -> object:
+        if len(suffix) > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        sizes.append(len(suffix))
+        return spell(model, prefix, suffix, *rest)
+
+    monkeypatch.setattr(engine, "spell", small_memory)
+    got = completer.complete(scene())
+    np.testing.assert_allclose(got.answers.depth, expected.answers.depth, rtol=1e-5)
+    assert len(sizes) > 1
+    # The next frame begins with what fitted.
+    failed = len(sizes)
+    completer.complete(scene())
+    assert max(sizes[failed:]) <= 40
+
+
+def test_a_frame_without_memory_is_tried_once_more_with_as_little_at_a_time_as_possible(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is simulated: two frames at once do not fit, as on a GPU with all folds together."""
+    completer = Completer(Settings(), random_model())
+    expected, encode = completer.complete(scene()), completer.model.encode
+    completer._together = True
+
+    def small_memory(inputs: ModelInput) -> Prefix:
+        if len(inputs.unit) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return encode(inputs)
+
+    monkeypatch.setattr(completer.model, "encode", small_memory)
+    np.testing.assert_array_equal(completer.complete(scene()).depth, expected.depth)
+
+
+def test_all_folds_together_give_what_each_alone_gives() -> None:
+    """As a GPU asks them; on a CPU they come one by one."""
+    completer = Completer(Settings(), random_model())
+    alone = completer.complete(scene())
+    completer._together = True
+    together = completer.complete(scene())
+    assert alone.stats.trust == together.stats.trust
+    np.testing.assert_allclose(together.depth, alone.depth, rtol=1e-4)

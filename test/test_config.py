@@ -100,7 +100,7 @@ def test_values_change_what_is_named_and_nothing_else() -> None:
 def test_every_problem_is_named_at_once() -> None:
     with pytest.raises(BadSetting) as caught:
         with_values(
-            Settings(), {"queries.tile": 0, "fill.methode": "auto", "output.encoding": "16UC3"})
+            Settings(), {"queries.tile": -1, "fill.methode": "auto", "output.encoding": "16UC3"})
     for name in ("queries.tile", "fill.methode", "output.encoding", "fill.method,"):
         assert name in str(caught.value)
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from sdim_ros.core import checkpoint, confidence, engine, queries
+from sdim_ros.core import checkpoint, confidence, queries
+from sdim_ros.core.asking import Asker, Pending, Questions, out_of_memory
 from sdim_ros.core.blend import (
     Blend, OutOfFold, apply_blend, fit_blend, hidden_folds, out_of_fold,
 )
@@ -18,7 +19,9 @@ from sdim_ros.core.config import Settings
 from sdim_ros.core.model import Prefix, SdimModel, random_twin
 from sdim_ros.core.point_token import guess_everywhere
 from sdim_ros.core.projection import clean_depth
-from sdim_ros.core.types import Answers, BadInput, DenseDepth, Frame, ModelFailed, ModelLost, Stats
+from sdim_ros.core.types import (
+    Answers, BadInput, DenseDepth, Frame, ModelFailed, ModelLost, OutOfMemory, Stats,
+)
 
 # What the model sees instead of the image when it is judged without it.
 GREY = 127
@@ -72,8 +75,9 @@ class Completer:
     """
 
     def __init__(self, settings: Settings, model: SdimModel | None = None) -> None:
-        self.settings = settings
         self.model = checkpoint.load(settings.model) if model is None else model
+        self._together = self.model.device.type == "cuda"
+        self.reconfigure(settings)
 
     @property
     def description(self) -> str:
@@ -89,6 +93,11 @@ class Completer:
         settings = self.settings.queries
         return "greedy" if settings.preset == "paper" else settings.readout
 
+    @property
+    def _stops_early(self) -> bool:
+        """Whether the last digit is read off the one before; the paper spells them all."""
+        return self.settings.queries.preset != "paper" and self.settings.queries.stop_early
+
     @contextmanager
     def turn(self, beat: Callable[[], None]) -> Iterator[Callable[[], None]]:
         """Nobody else uses this model: the turn is there at once, with ``beat`` as it is."""
@@ -97,6 +106,7 @@ class Completer:
     def reconfigure(self, settings: Settings) -> None:
         """Use other settings from the next frame on; those of the model stay as loaded."""
         self.settings = settings
+        self._asker = Asker(self.model, settings.queries.tile)
 
     @torch.inference_mode()
     def complete(self, frame: Frame, *, blind: bool = False,
@@ -114,6 +124,16 @@ class Completer:
                 ``too_large`` for an image over ``input.max_pixels``.
             ModelFailed: when the model's answers are not finite, or memory ran out.
         """
+        try:
+            return self._complete(frame, blind, beat)
+        except OutOfMemory:
+            # Once more, with as little at a time as possible.
+            self._together = False
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return self._complete(frame, blind, beat)
+
+    def _complete(self, frame: Frame, blind: bool, beat: Callable[[], None] | None) -> DenseDepth:
         watch = _Stopwatch(beat) if beat else _Stopwatch()
         if self.model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.model.device)
@@ -122,12 +142,15 @@ class Completer:
             view = _View.of(frame.image, blind)
             maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
             rows, cols = queries.pixels_to_ask(sparse, self.settings.queries)
-        prefix = self._encode(view, sparse, watch)
-        answers = self._read(prefix, sparse, rows, cols, _at(maps, (rows, cols)), watch)
-        with watch.stage("calibrate"):
+        prefix = self._encode(view, [sparse], watch)
+        asked = Questions(sparse, rows, cols, _at(maps, (rows, cols)))
+        pending = self._start(prefix, [asked], watch)
+        with watch.stage("calibrate"):  # while a GPU works on the answers
             folds = self._folds(frame, sparse)
             hidden = out_of_fold(sparse, frame.image, folds, self._fills_needed())
-        said = self._ask_hidden(view, sparse, folds, hidden, watch)
+        pending_hidden = self._ask_hidden(view, sparse, folds, hidden, watch)
+        answers, = self._finish(pending, watch)
+        said = _joined(hidden, [a for p in pending_hidden for a in self._finish(p, watch)])
         with watch.stage("fill"):
             blend = self._blend(hidden, said)
             depth, fill_only = apply_blend(blend, sparse, frame.image, answers, maps,
@@ -153,8 +176,10 @@ class Completer:
         """
         sparse, _ = self.clean(frame)
         view = _View.of(frame.image, blind)
-        watch, hints = _Stopwatch(), self.hints(frame, rows, cols)
-        return self._read(self._encode(view, sparse, watch), sparse, rows, cols, hints, watch)
+        watch = _Stopwatch()
+        asked = Questions(sparse, rows, cols, self.hints(frame, rows, cols))
+        prefix = self._encode(view, [sparse], watch)
+        return self._finish(self._start(prefix, [asked], watch), watch)[0]
 
     def hints(self, frame: Frame, rows: np.ndarray, cols: np.ndarray) -> dict[str, np.ndarray]:
         """The classical values that stand in the prompts of these pixels, (Q,) metres each."""
@@ -199,10 +224,12 @@ class Completer:
         device = self.model.device
         return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
 
-    def _encode(self, view: _View, sparse: np.ndarray, watch: _Stopwatch) -> Prefix:
-        """All that the pixels of a frame share."""
+    def _encode(self, view: _View, sparses: list[np.ndarray], watch: _Stopwatch) -> Prefix:
+        """All that the pixels of a frame share, for each of several sparse depths."""
+        n = len(sparses)
         with watch.stage("encode"), self._accelerator_named():
-            return self.model.encode(self.model.prepare([view.seen], [sparse], [view.guide]))
+            return self.model.encode(self.model.prepare(
+                [view.seen] * n, sparses, [view.guide] * n))
 
     def _guess(self, mixing: torch.Tensor | None, maps: Mapping[str, np.ndarray]
                ) -> np.ndarray | None:
@@ -215,26 +242,15 @@ class Completer:
         fills = torch.from_numpy(hints)[None].to(mixing.device)
         return guess_everywhere(mixing, fills)[0].cpu().numpy()
 
-    def _read(self, prefix: Prefix, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
-              hints: Mapping[str, np.ndarray], watch: _Stopwatch) -> Answers:
-        """The number of every pixel, tile by tile."""
-        number = self.model.config.number
-        unit = float(prefix.unit[0])
-        depth, spread = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
+    def _start(self, prefix: Prefix, questions: list[Questions], watch: _Stopwatch) -> Pending:
+        """Put the questions about the frames of a prefix to the model, which may take its time."""
         with watch.stage("query_passes"), self._accelerator_named():
-            asked = queries.describe(self.model.config, sparse, rows, cols, hints, unit)
-            asked, tile = asked.to(self.model.device), self.settings.queries.tile
-            for at, suffix in engine.suffixes(self.model, prefix, asked, tile):
-                watch.beat()
-                path = engine.decode(self.model, prefix, suffix, self.readout)
-                if not np.isfinite(path.probabilities).all():
-                    raise ModelFailed(
-                        "the model's probabilities are not finite; check the checkpoint")
-                # A number of only zeros is no depth: the smallest one instead.
-                value = np.maximum(number.value(path.digits), number.resolution)
-                depth[at] = value * unit
-                spread[at] = engine.interval(path, number) * unit
-        return Answers(rows, cols, depth, spread)
+            return self._asker.ask(prefix, questions, self.readout, self._stops_early, watch.beat)
+
+    def _finish(self, pending: Pending, watch: _Stopwatch) -> list[Answers]:
+        """Wait for the answers of each frame."""
+        with watch.stage("query_passes"), self._accelerator_named():
+            return pending.answers()
 
     @contextmanager
     def _accelerator_named(self) -> Iterator[None]:
@@ -247,10 +263,10 @@ class Completer:
             if any(words in said for words in LOST):
                 raise ModelLost(
                     f"the GPU failed ({said}): this process cannot use it any more") from problem
-            if "memory" in said or "ALLOC_FAILED" in said:
-                raise ModelFailed(
-                    f"out of memory for queries in tiles of {self.settings.queries.tile}: lower "
-                    "queries.tile or queries.budget") from problem
+            if out_of_memory(problem):
+                raise OutOfMemory(
+                    f"out of memory for queries in tiles of {self._asker.tile}: lower "
+                    "queries.tile or queries.budget, or use a smaller image") from problem
             raise
 
     def _folds(self, frame: Frame, sparse: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -260,19 +276,20 @@ class Completer:
 
     def _ask_hidden(self, view: _View, sparse: np.ndarray,
                     folds: list[tuple[np.ndarray, np.ndarray]], hidden: OutOfFold,
-                    watch: _Stopwatch) -> Answers:
+                    watch: _Stopwatch) -> list[Pending]:
         """The model at the hidden points, each fold from a frame that does not show it."""
-        said, start = [], 0
+        asked, start = [], 0
         for rows, cols in folds:
             visible = sparse.copy()
             visible[rows, cols] = 0
             hints = _at(hidden.predictions, slice(start, start + len(rows)))
-            prefix = self._encode(view, visible, watch)
-            said.append(self._read(prefix, visible, rows, cols, hints, watch))
+            asked.append(Questions(visible, rows, cols, hints))
             start += len(rows)
-        none = [np.zeros(0, np.float32)]
-        return Answers(hidden.rows, hidden.cols, np.concatenate(none + [a.depth for a in said]),
-                       np.concatenate(none + [a.spread for a in said]))
+        # A GPU takes them all in the time of one; on a CPU that would only need more memory.
+        size = max(len(asked), 1) if self._together else 1
+        parts = [asked[i:i + size] for i in range(0, len(asked), size)]
+        return [self._start(self._encode(view, [q.sparse for q in part], watch), part, watch)
+                for part in parts]
 
     def _fills_needed(self) -> tuple[str, ...]:
         """Those that are told to the model, or that the settings name."""
@@ -306,6 +323,13 @@ def _median_of(removed: np.ndarray) -> str:
     median = float(np.median(depths))
     doubt = "; millimetres in 32FC1?" if median > UNLIKELY_M else ""
     return f", median {median:g} m{doubt}"
+
+
+def _joined(hidden: OutOfFold, said: list[Answers]) -> Answers:
+    """The answers of all folds, fold after fold."""
+    none = [np.zeros(0, np.float32)]
+    return Answers(hidden.rows, hidden.cols, np.concatenate(none + [a.depth for a in said]),
+                   np.concatenate(none + [a.spread for a in said]))
 
 
 def _at(values: Mapping[str, np.ndarray], at: object) -> dict[str, np.ndarray]:

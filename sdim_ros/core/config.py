@@ -66,11 +66,14 @@ class QuerySettings:
     budget: int = setting(
         0, "Pixels asked per frame; 0 = what the preset says.", low=0, high=4_000_000)
     tile: int = setting(
-        512, "Queries per pass of the language model; smaller needs less memory.",
-        low=1, high=65536)
+        0, "Queries per pass of the language model, smaller needs less memory; 0 = 512 on a CPU, "
+        "4096 on a GPU, halved where memory runs out.", low=0, high=65536)
     readout: str = setting(
         "median", "How digits become a number: the median of the model's distribution, or "
         "greedy (the paper's way).", choices=("median", "greedy"))
+    stop_early: bool = setting(
+        True, "Leave the last digit to where the median lies within the digit before it: one pass "
+        "less. Not with greedy digits.")
 
 
 @dataclass(frozen=True)

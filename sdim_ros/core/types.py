@@ -38,6 +38,10 @@ class ModelFailed(SdimError):
     """The model ran but what it gave cannot be used (not finite, out of memory)."""
 
 
+class OutOfMemory(ModelFailed):
+    """Not enough memory even for the smallest passes."""
+
+
 class ModelLost(ModelFailed):
     """The accelerator is gone: no frame can work any more in this process."""
 
