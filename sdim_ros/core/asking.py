@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sdim_ros.core import engine, queries
 from sdim_ros.core.engine import DigitPath, Spelled
+from sdim_ros.core.graphs import RecordedSpelling
 from sdim_ros.core.model import Prefix, SdimModel
 from sdim_ros.core.types import Answers, ModelFailed
 
@@ -51,6 +52,7 @@ class Asker:
 
     def __init__(self, model: SdimModel, tile: int) -> None:
         self._model = model
+        self._recorded = RecordedSpelling(model) if model.device.type == "cuda" else None
         self.tile = tile or TILES.get(model.device.type, TILES["cpu"])
 
     def ask(self, prefix: Prefix, questions: list[Questions], readout: str, stop_early: bool,
@@ -65,13 +67,13 @@ class Asker:
         """
         pending = Pending(self._model, prefix.unit, questions)
         if pending.longest:
-            for places, at, suffix in self._suffixes(prefix, questions, pending.longest):
+            for places, at, suffix in self.suffixes(prefix, questions, pending.longest):
                 beat()
                 one = prefix if at is None else prefix.image(at)
                 pending.add(places, self._spell(one, suffix, readout, stop_early))
         return pending
 
-    def _suffixes(self, prefix: Prefix, questions: list[Questions], longest: int
+    def suffixes(self, prefix: Prefix, questions: list[Questions], longest: int
                   ) -> Iterator[tuple[np.ndarray, int | None, Tensor]]:
         """Tiles: places among all queries, the image (None = each of them), (B, K, S, C)."""
         model, count = self._model, len(questions)
@@ -93,9 +95,11 @@ class Asker:
 
     def _spell(self, prefix: Prefix, suffix: Tensor, readout: str, stop_early: bool) -> Spelled:
         """Spell the numbers of (B, K, S, C) queries, in halves where memory runs out."""
-        k = suffix.shape[1]
+        k, rows = suffix.shape[1], suffix.flatten(0, 1)
         try:
-            return engine.spell(self._model, prefix, suffix.flatten(0, 1), readout, stop_early)
+            if self._recorded is not None:
+                return self._recorded.spell(prefix, rows, readout, stop_early)
+            return engine.spell(self._model, prefix, rows, readout, stop_early)
         except RuntimeError as problem:
             if not out_of_memory(problem) or k <= SMALLEST:
                 raise

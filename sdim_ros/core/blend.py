@@ -118,13 +118,21 @@ def out_of_fold(
     for at in folds:
         visible = sparse.copy()
         visible[at] = 0
-        for method in methods:
-            parts[method].append(fill.linear_at(visible, *at) if method == "linear"
-                                 else fill.classical(method, visible, image)[at])
+        for method, found in zip(methods, fill.side_by_side(
+                lambda method: _at_points(method, visible, image, at), methods)):
+            parts[method].append(found)
         parts["distance"].append(fill.distance_to_measured(visible)[at])
     joined = {m: np.concatenate([np.zeros(0, np.float32), *part]) for m, part in parts.items()}
     return OutOfFold(rows, cols, sparse[rows, cols], distance=joined.pop("distance"),
                      predictions=joined)
+
+
+def _at_points(method: str, sparse: np.ndarray, image: np.ndarray,
+               at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """``fill.classical`` at some pixels; linear interpolation is computed nowhere else."""
+    if method == "linear":
+        return fill.linear_at(sparse, *at)
+    return fill.classical(method, sparse, image)[at]
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def load(settings: ModelSettings, *, merge: bool = True) -> SdimModel:
         ModelUnavailable: naming path, reason and remedy.
     """
     device = find_device(settings.device)
-    dtype = _find_dtype(settings.dtype, device)
+    dtype = find_dtype(settings.dtype, device)
     source = settings.checkpoint or str(embedded())
     try:
         model = _load(source, settings, dtype)
@@ -142,7 +142,8 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def _find_dtype(name: str, device: torch.device) -> torch.dtype:
+def find_dtype(name: str, device: torch.device) -> torch.dtype:
+    """``auto``, ``float32`` or ``bfloat16`` as PyTorch names it."""
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return getattr(torch, name)

@@ -94,7 +94,7 @@ class Completer:
         return "greedy" if settings.preset == "paper" else settings.readout
 
     @property
-    def _stops_early(self) -> bool:
+    def stops_early(self) -> bool:
         """Whether the last digit is read off the one before; the paper spells them all."""
         return self.settings.queries.preset != "paper" and self.settings.queries.stop_early
 
@@ -245,7 +245,7 @@ class Completer:
     def _start(self, prefix: Prefix, questions: list[Questions], watch: _Stopwatch) -> Pending:
         """Put the questions about the frames of a prefix to the model, which may take its time."""
         with watch.stage("query_passes"), self._accelerator_named():
-            return self._asker.ask(prefix, questions, self.readout, self._stops_early, watch.beat)
+            return self._asker.ask(prefix, questions, self.readout, self.stops_early, watch.beat)
 
     def _finish(self, pending: Pending, watch: _Stopwatch) -> list[Answers]:
         """Wait for the answers of each frame."""

@@ -75,9 +75,8 @@ def spell(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str,
     """
     number, text = model.config.number, model.qwen.model.language_model
     slots = number.digits - int(stop_early and number.digits > 1 and readout == "median")
-    b, heads, _, width = prefix.cache.keys[0].shape
     n, s, _ = suffix.shape
-    own = OwnKeys(len(text.layers), (b, heads, n // b, s + number.digits + 1, width), suffix)
+    own = OwnKeys(len(text.layers), len(prefix.cache.keys[0]), s + number.digits)
     embeds, positions = suffix, following(prefix.positions, s)
     target = suffix.new_full((n,), 0.5, dtype=torch.float64)
     digits, probabilities = [], []

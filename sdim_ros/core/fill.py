@@ -6,7 +6,11 @@ Throughout, ``sparse`` is (H, W) float32 in metres with 0 = not measured, ``imag
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,6 +44,29 @@ def classical(method: str, sparse: np.ndarray, image: np.ndarray) -> np.ndarray:
         return edge_aware(sparse, image, reach=reach_over_gaps(sparse, areas),
                           tolerance=tolerance)
     raise ValueError(f"fill method {method!r}: expected one of {', '.join(FILLS)}")
+
+
+def several(methods: Iterable[str], sparse: np.ndarray, image: np.ndarray
+            ) -> dict[str, np.ndarray]:
+    """``classical`` of several methods, side by side on the cores: NumPy, SciPy and OpenCV let
+    go of the interpreter meanwhile."""
+    methods = list(methods)
+    return dict(zip(methods, side_by_side(
+        lambda method: classical(method, sparse, image), methods)))
+
+
+def side_by_side(task: Callable[[Any], Any], inputs: Iterable[Any]) -> list[Any]:
+    """``task`` of each input, in threads; the results in the order of the inputs."""
+    return list(_threads().map(task, inputs))
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0))), "fill")
+
+
+# A forked process has the pool, but not its threads.
+os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def reach_over_gaps(sparse: np.ndarray, areas: float) -> float:

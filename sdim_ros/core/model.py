@@ -202,20 +202,23 @@ class SdimModel(nn.Module):
             sparses: each (H, W) float32 metres, 0 = unknown, cleaned.
             guides: the images that guide the fills, where the model is shown others.
         """
-        h, w = self.image_size(*sparses[0].shape)
-        pictures, depths, given, units = [], [], [], []
-        for image, sparse, guide in zip(images, sparses, guides or images, strict=True):
-            small = _resized(image, h, w)
-            pictures.append((small.astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD)
-            units.append(self.config.unit_of(sparse))
+        size = self.image_size(*sparses[0].shape)
+        small = {id(image): _resized(image, *size) for image in (*images, *(guides or ()))}
+
+        def one(image: np.ndarray, sparse: np.ndarray, guide: np.ndarray) -> tuple:
+            unit = self.config.unit_of(sparse)
             # Points are scattered, never interpolated: a resized map would invent depths.
-            points = scatter_resize(sparse, (h, w))
+            points = scatter_resize(sparse, size) / unit
             known = points > 0
-            log = np.log(np.where(known, points / units[-1], 1))
-            guide = small if guide is image else _resized(guide, h, w)
-            fills = self._log_fills(points / units[-1], guide)
-            depths.append(np.stack([log, known, *fills]).astype(np.float32))
-            given.append(_some_points(points / units[-1], self.config.prefix_points))
+            log = np.log(np.where(known, points, 1))
+            fills = self._log_fills(points, small[id(guide)])
+            return (np.stack([log, known, *fills]).astype(np.float32),
+                    _some_points(points, self.config.prefix_points), unit)
+
+        depths, given, units = zip(*(
+            one(*frame) for frame in zip(images, sparses, guides or images, strict=True)))
+        pictures = [(small[id(image)].astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
+                    for image in images]
         image = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
         depth, told = (torch.from_numpy(np.stack(parts)) for parts in (depths, given))
         return ModelInput(image.to(self.device), depth.to(self.device), told.to(self.device),
@@ -223,9 +226,8 @@ class SdimModel(nn.Module):
 
     def _log_fills(self, points: np.ndarray, guide: np.ndarray) -> list[np.ndarray]:
         """The log of the fills that the fusion is shown, (h, w) each; 0 where there is none."""
-        fills = (fill.classical(name, points.astype(np.float32), guide)
-                 for name in self.config.fusion.fills)
-        return [np.nan_to_num(np.log(dense)) for dense in fills]
+        fills = fill.several(self.config.fusion.fills, points.astype(np.float32), guide)
+        return [np.nan_to_num(np.log(dense)) for dense in fills.values()]
 
     def encode(self, inputs: ModelInput) -> Prefix:
         """Vision pass and language pass over what all pixels share; keeps the graph."""

@@ -20,19 +20,24 @@ class OwnKeys:
 
     Args:
         layers: of the language model.
-        shape: (B, Hkv, K, T, D): K queries of each of B images with up to T tokens of their own.
+        images, tokens: B, and the most tokens of a query.
     """
 
-    def __init__(self, layers: int, shape: tuple[int, int, int, int, int], like: Tensor) -> None:
-        self.memory = like.new_empty((2, layers, *shape))
+    def __init__(self, layers: int, images: int, tokens: int) -> None:
+        self._layers, self._images, self._tokens = layers, images, tokens
+        self._memory: Tensor | None = None
         self.length = 0
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Add (B, Hkv, K, S, D) of one layer; returns all of that layer so far."""
+        if self._memory is None:
+            b, heads, k, _, width = key.shape
+            self._memory = key.new_empty((2, self._layers, b, heads, k, self._tokens, width))
         end = self.length + key.shape[3]
-        for memory, new in zip(self.memory[:, layer], (key, value)):
+        for memory, new in zip(self._memory[:, layer], (key, value)):
             memory[..., self.length:end, :] = new
-        return self.memory[0, layer, ..., :end, :], self.memory[1, layer, ..., :end, :]
+        keys, values = self._memory[:, layer, ..., :end, :]
+        return keys, values
 
 
 def prefix_pass(text: nn.Module, embeds: Tensor, positions: Tensor) -> PrefixCache:
@@ -108,7 +113,8 @@ def vision_pass(visual: nn.Module, patches: Tensor, plan: VisionPlan) -> Tensor:
         mask = None if index in visual.fullatt_block_indexes else plan.windows
         attn, x = block.attn, _norm(block.norm1, hidden)
         query, key, value = attn.qkv(x).view(*x.shape[:2], 3, attn.num_heads, -1).unbind(2)
-        query, key = (_rotate(h.float(), plan.cos, plan.sin).to(h.dtype) for h in (query, key))
+        query, key = (_rotate(h.float(), plan.cos, plan.sin).to(value.dtype)
+                      for h in (query, key))
         out = functional.scaled_dot_product_attention(
             *(h.transpose(1, 2) for h in (query, key, value)), attn_mask=mask)
         hidden = hidden + attn.proj(out.transpose(1, 2).flatten(2))
@@ -141,7 +147,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding of (..., L, H, D) by (L, 1, D)."""
     half = x.shape[-1] // 2
     turned = torch.cat([-x[..., half:], x[..., :half]], dim=-1)
-    return torch.addcmul(x * cos, turned, sin)
+    return torch.addcmul(x * cos, turned, sin).to(x.dtype)
 
 
 def _text_angles(text: nn.Module, positions: Tensor, dtype: torch.dtype

@@ -49,7 +49,7 @@ def _centred(length: int, step: float) -> np.ndarray:
 
 def hint_maps(sparse: np.ndarray, image: np.ndarray, hints: tuple[str, ...]) -> dict:
     """The classical fills that stand in the prompt, (H, W) float32 each, NaN = none."""
-    return {name: fill.classical(name, sparse, image) for name in hints}
+    return fill.several(hints, sparse, image)
 
 
 def positions(rows: np.ndarray, cols: np.ndarray, size: tuple[int, int]) -> torch.Tensor:

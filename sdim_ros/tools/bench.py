@@ -17,11 +17,11 @@ from rich.table import Table
 from torch import Tensor
 
 from sdim_ros.core import engine, fill, queries
+from sdim_ros.core.asking import Asker
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.model import SdimModel
-from sdim_ros.core.point_token import PixelQueries
 from sdim_ros.core.types import BadSetting, Frame, SdimError
-from sdim_ros.tools import report
+from sdim_ros.tools import bench_plot, report, throughput
 from sdim_ros.tools.complete import (
     add_model_arguments,
     load_completer,
@@ -30,6 +30,7 @@ from sdim_ros.tools.complete import (
 )
 from sdim_ros.tools.datasets.motorcycle import motorcycle
 from sdim_ros.tools.sampling import sample_points
+from sdim_ros.tools.training.qwen_3b import random_3b
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--node", action="store_true",
                         help="time the stages of the ROS node instead, on an image and a cloud")
     parser.add_argument("--rounds", type=int, default=3, help="repetitions; medians are reported")
+    parser.add_argument("--budgets", default="500,1500", metavar="N,N",
+                        help="queries of whole frames that are timed (default 500,1500)")
+    parser.add_argument("--curves", action="store_true",
+                        help="time over resolution, queries and points too, with a plot")
+    parser.add_argument("--random-weights", choices=["qwen2.5-vl-3b"],
+                        help="time the real 3B configuration without its weights")
+    parser.add_argument("--layers", type=int, metavar="N",
+                        help="so many layers of it, to try the command on a small machine")
     add_model_arguments(parser)
 
 
@@ -55,17 +64,35 @@ def run(args: argparse.Namespace) -> int:
             f"1 <= naive <= queries <= {missing}, and at least one round")
     if args.node:
         return _time_node(args, Frame(sample.image[cut], sample.truth[cut], sample.camera))
-    completer = load_completer(settings_from(args))
+    budgets = [int(n) for n in args.budgets.split(",") if n.strip().isdigit()]
+    if not budgets or max(budgets) > missing or min(budgets) < 1:
+        raise BadSetting(f"--budgets {args.budgets}: expected numbers from 1 to {missing}, "
+                         "separated by commas")
+    completer = _completer(args)
     if completer.model.config.addressing != "point":
         raise BadSetting("this checkpoint names pixels by text; the benchmark times point tokens")
     folder = make_folder(args.out)
     figures = measure(completer, frame, args.queries, args.naive, args.rounds)
+    figures["throughput"] = throughput.measure(completer, frame, budgets, args.rounds)
+    if args.curves:
+        figures["curves"] = throughput.curves(
+            completer, Frame(sample.image[cut], sample.truth[cut]), args.rounds)
+        bench_plot.draw(Path(folder) / "bench.png", figures, completer.description)
     header = report.environment(
-        args.command_line, completer.settings.model.checkpoint,
+        args.command_line, args.random_weights or completer.settings.model.checkpoint,
         completer.description)
     report.write_json(Path(folder) / "report.json", {**header, "bench": figures})
     Console().print(_table(figures, completer.description))
+    Console().print(_throughput_table(figures["throughput"]))
     return 0
+
+
+def _completer(args: argparse.Namespace) -> Completer:
+    """The model that the flags name, or one of random weights."""
+    settings = settings_from(args)
+    if args.random_weights is None:
+        return load_completer(settings)
+    return Completer(settings, random_3b(settings.model, args.layers))
 
 
 def _time_node(args: argparse.Namespace, frame: Frame) -> int:
@@ -102,14 +129,15 @@ def measure(completer: Completer, frame: Frame, many: int, few: int, rounds: int
         the ``bench`` section of the report.
     """
     model = completer.model
-    asked = _random_queries(completer, frame, many)
-    readout, tile = completer.readout, completer.settings.queries.tile
+    questions = throughput.random_questions(completer, frame, many)
+    asked = queries.describe(
+        model.config, frame.sparse, questions.rows, questions.cols, questions.hints,
+        model.config.unit_of(frame.sparse)).to(model.device)
+    readout, asker = completer.readout, Asker(model, completer.settings.queries.tile)
 
     def by_engine() -> None:
         prefix = model.encode(model.prepare([frame.image], [frame.sparse]))
-        for start in range(0, many, tile):
-            suffix = model.point_suffix(prefix, asked.part(start, start + tile))[0]
-            engine.decode(model, prefix, suffix, readout)
+        asker.ask(prefix, [questions], readout, False, lambda: None).answers()
 
     def one_by_one(shared_vision: bool) -> None:
         inputs = model.prepare([frame.image], [frame.sparse])
@@ -119,45 +147,38 @@ def measure(completer: Completer, frame: Frame, many: int, few: int, rounds: int
             told = model.point(asked.part(i, i + 1), visual, fused.features, fused.mixing)
             answer_alone(model, visual, told[0], readout)
 
-    seconds: dict[str, list[float]] = {
+    seconds, device = throughput.seconds, model.device
+    spent: dict[str, list[float]] = {
         "engine": [], "naive": [], "shared": [], "frame": [], "edge_aware": []}
     stages: dict[str, list[float]] = {}
     by_engine()
     for _ in range(rounds):
-        seconds["engine"].append(_seconds(by_engine))
-        seconds["naive"].append(_seconds(lambda: one_by_one(False)))
-        seconds["shared"].append(_seconds(lambda: one_by_one(True)))
-        seconds["edge_aware"].append(_seconds(lambda: fill.edge_aware(frame.sparse, frame.image)))
+        spent["engine"].append(seconds(by_engine, device))
+        spent["naive"].append(seconds(lambda: one_by_one(False), device))
+        spent["shared"].append(seconds(lambda: one_by_one(True), device))
+        spent["edge_aware"].append(
+            seconds(lambda: fill.edge_aware(frame.sparse, frame.image), device))
         start = time.perf_counter()
         dense = completer.complete(frame)
-        seconds["frame"].append(time.perf_counter() - start)
+        spent["frame"].append(time.perf_counter() - start)
         for name, ms in dense.stats.ms.items():
             stages.setdefault(name, []).append(ms)
     rates = {name: (many if name == "engine" else few) / median(s)
-             for name, s in seconds.items() if name not in ("frame", "edge_aware")}
-    frame_ms, edge_aware_ms = (1000 * median(seconds[name]) for name in ("frame", "edge_aware"))
+             for name, s in spent.items() if name not in ("frame", "edge_aware")}
+    frame_ms, edge_aware_ms = (1000 * median(spent[name]) for name in ("frame", "edge_aware"))
     return {
         "speedup_full_answers": rates["engine"] / rates["naive"],
         "speedup_against_shared_vision": rates["engine"] / rates["shared"],
         "engine_queries_per_s": rates["engine"], "naive_queries_per_s": rates["naive"],
         "shared_vision_queries_per_s": rates["shared"],
         "queries": many, "naive_queries": few, "rounds": rounds,
-        "tokens_per_query": _tokens_per_query(model, frame, asked),
+        "tokens_per_query": _tokens_per_query(completer, frame),
         "image_seen": list(model.image_size(*frame.sparse.shape)),
         "frame_queries": dense.stats.queries,
         "frame_ms": {**{n: median(ms) for n, ms in stages.items()}, "total": frame_ms},
         "edge_aware_ms": edge_aware_ms, "frame_over_edge_aware": frame_ms / edge_aware_ms,
         "peak_memory_mb": _peak_memory_mb(model.device),
     }
-
-
-def _random_queries(completer: Completer, frame: Frame, count: int) -> PixelQueries:
-    """Questions about missing pixels all over the image."""
-    config = completer.model.config
-    at = np.random.default_rng(0).choice(np.flatnonzero(frame.sparse == 0), count, replace=False)
-    rows, cols = np.unravel_index(at, frame.sparse.shape)
-    return queries.describe(config, frame.sparse, rows, cols, completer.hints(frame, rows, cols),
-                            config.unit_of(frame.sparse))
 
 
 def answer_alone(model: SdimModel, visual: Tensor, suffix: Tensor, readout: str
@@ -173,20 +194,11 @@ def answer_alone(model: SdimModel, visual: Tensor, suffix: Tensor, readout: str
     return engine.decode_plainly(model, torch.cat([embeds, suffix], dim=1), positions, readout)
 
 
-def _tokens_per_query(model: SdimModel, frame: Frame, asked: PixelQueries) -> int:
-    """Tokens of one query that pass the language model: its own, and the digits fed back."""
-    number = model.config.number
-    prefix = model.encode(model.prepare([frame.image], [frame.sparse]))
-    own = model.point_suffix(prefix, asked.part(0, 1)).shape[2]
+def _tokens_per_query(completer: Completer, frame: Frame) -> int:
+    """Tokens of a query that pass the language model: its own, and all digits but the last."""
+    number = completer.model.config.number
+    own = throughput.tokens_of_suffix(completer, frame)
     return own + number.digits - 1 + int(number.decimal_point)
-
-
-def _seconds(task: Any) -> float:
-    start = time.perf_counter()
-    task()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def _peak_memory_mb(device: torch.device) -> float:
@@ -210,4 +222,20 @@ def _table(figures: dict[str, Any], model: str) -> Table:
     table.caption = (
         f"one frame, {figures['frame_queries']} queries, ms: {stages}; "
         f"{figures['frame_over_edge_aware']:.0f} times the edge-aware fill")
+    return table
+
+
+def _throughput_table(figures: dict[str, Any]) -> Table:
+    table = Table(title=f"Whole frames; a matrix product reaches {figures['matmul_tflops']:.3g} "
+                        "TFLOP/s here")
+    for name in ("queries", "frames/s", "query passes ms", "tokens/s", "of the product's speed"):
+        table.add_column(name, justify="right")
+    for row in figures["budgets"]:
+        table.add_row(
+            str(row["queries"]), f"{row['fps']:.2f}", f"{row['query_pass_ms']:.0f}",
+            f"{row['tokens_per_s']:.0f}", f"{100 * row['share_of_matmul_peak']:.0f} %")
+    last = figures["budgets"][-1]
+    stages = ", ".join(f"{n} {ms:.0f}" for n, ms in last["frame_ms"].items())
+    table.caption = (f"{last['tokens_per_query']} tokens a query; {last['queries']} queries, ms: "
+                     f"{stages}; peak {last['peak_memory_mb']:.0f} MB of the GPU")
     return table
