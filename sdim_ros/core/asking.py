@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +12,17 @@ from torch import Tensor
 
 from sdim_ros.core import engine, queries
 from sdim_ros.core.engine import DigitPath, Spelled
-from sdim_ros.core.graphs import RecordedSpelling
+from sdim_ros.core.graphs import Recorder
 from sdim_ros.core.model import Prefix, SdimModel
+from sdim_ros.core.point_token import PixelQueries
 from sdim_ros.core.types import Answers, ModelFailed
 
 # Queries of a pass where the settings leave it open: as many as make a pass efficient.
 TILES = {"cpu": 512, "cuda": 4096}
 # Where memory runs out at fewer, it is not the queries that need it.
 SMALLEST = 16
+# Passes that are recorded have a multiple of this many queries.
+FINE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +52,11 @@ class Asker:
 
     Args:
         tile: most queries of a pass; 0 = as the device likes it.
+        recorder: what replays known shapes on a GPU; None = every pass is launched anew.
     """
 
-    def __init__(self, model: SdimModel, tile: int) -> None:
-        self._model = model
-        self._recorded = RecordedSpelling(model) if model.device.type == "cuda" else None
+    def __init__(self, model: SdimModel, tile: int, recorder: Recorder | None = None) -> None:
+        self._model, self._recorder = model, recorder
         self.tile = tile or TILES.get(model.device.type, TILES["cpu"])
 
     def ask(self, prefix: Prefix, questions: list[Questions], readout: str, stop_early: bool,
@@ -65,52 +69,86 @@ class Asker:
             stop_early: as for ``engine.spell``.
             beat: called between passes.
         """
+        def spell(prefix: Prefix, suffix: Tensor) -> Spelled:
+            return engine.spell(self._model, prefix, suffix.flatten(0, 1), readout, stop_early)
+
         pending = Pending(self._model, prefix.unit, questions)
-        if pending.longest:
-            for places, at, suffix in self.suffixes(prefix, questions, pending.longest):
-                beat()
-                one = prefix if at is None else prefix.image(at)
-                pending.add(places, self._spell(one, suffix, readout, stop_early))
+        if not pending.longest:
+            return pending
+        if self._model.config.addressing == "text":
+            for i, asked in enumerate(self._described(prefix, questions, pending.longest)):
+                image = prefix.image(i)
+                for at, suffix in engine.suffixes(self._model, image, asked, self.tile):
+                    beat()
+                    pending.add(i * pending.longest + at, self._halving(
+                        lambda part: spell(image, part), suffix[None]))
+            return pending
+        for columns, part in self._tiles(prefix, questions, pending.longest):
+            beat()
+            places = np.arange(len(questions))[:, None] * pending.longest + columns
+            spelled = self._halving(
+                lambda asked: self._recorded(spell, prefix, asked, (readout, stop_early)), part)
+            # Beyond the longest are those that fill up a pass.
+            known = columns < pending.longest
+            pending.add(places[:, known].ravel(), tuple(
+                x.view(len(questions), len(columns), *x.shape[1:])[:, :known.sum()].flatten(0, 1)
+                for x in spelled))
         return pending
 
-    def suffixes(self, prefix: Prefix, questions: list[Questions], longest: int
-                  ) -> Iterator[tuple[np.ndarray, int | None, Tensor]]:
-        """Tiles: places among all queries, the image (None = each of them), (B, K, S, C)."""
-        model, count = self._model, len(questions)
-        described = [
-            queries.describe(model.config, q.sparse, q.rows, q.cols, q.hints, float(unit))
-            for q, unit in zip((q.padded(longest) for q in questions), prefix.unit)]
-        if model.config.addressing == "text":
-            for i, asked in enumerate(described):
-                for at, suffix in engine.suffixes(model, prefix.image(i), asked, self.tile):
-                    yield i * longest + at, i, suffix[None]
-            return
-        asked = queries.stack(described).to(model.device)
+    def _tiles(self, prefix: Prefix, questions: list[Questions], longest: int
+               ) -> Iterator[tuple[np.ndarray, PixelQueries]]:
+        """Numbers of the queries of each tile, and the tile on the model's device."""
         # Tiles of one size: a small rest would cost a pass like a full one.
-        tiles = -(-longest * count // self.tile)
-        for columns in np.array_split(np.arange(longest), min(tiles, longest)):
-            places = np.arange(count)[:, None] * longest + columns
-            part = asked.part(columns[0], columns[-1] + 1)
-            yield places.ravel(), None, model.point_suffix(prefix, part)
+        tiles = min(-(-longest * len(questions) // self.tile), longest)
+        size = -(-longest // tiles)
+        if self._recorder is not None:  # few shapes, each of which is recorded once
+            step = FINE if size <= 16 * FINE else 4 * FINE
+            size = -(-size // step) * step
+        asked = queries.stack(self._described(prefix, questions, tiles * size))
+        asked = asked.to(self._model.device)
+        for start in range(0, tiles * size, size):
+            yield np.arange(start, start + size), asked.part(start, start + size)
 
-    def _spell(self, prefix: Prefix, suffix: Tensor, readout: str, stop_early: bool) -> Spelled:
-        """Spell the numbers of (B, K, S, C) queries, in halves where memory runs out."""
-        k, rows = suffix.shape[1], suffix.flatten(0, 1)
+    def _described(self, prefix: Prefix, questions: list[Questions], count: int
+                   ) -> list[PixelQueries]:
+        return [queries.describe(self._model.config, q.sparse, q.rows, q.cols, q.hints,
+                                 float(unit))
+                for q, unit in zip((q.padded(count) for q in questions), prefix.unit)]
+
+    def _recorded(self, spell: Callable[[Prefix, Tensor], Spelled], prefix: Prefix,
+                  asked: PixelQueries, name: tuple) -> Spelled:
+        """Spell the numbers of a tile, replayed where that is possible."""
+        model, layers = self._model, len(prefix.cache.keys)
+        if self._recorder is None:
+            return spell(prefix, model.point_suffix(prefix, asked))
+
+        def run(*inputs: Tensor) -> Spelled:
+            prefix, rest = Prefix.from_tensors(inputs, layers)
+            return spell(prefix, model.point_suffix(prefix, PixelQueries(*rest)))
+
+        return self._recorder.run(run, [*prefix.tensors(), *asked.tensors()], ("spell", *name))
+
+    def _halving(self, spell: Callable[[Any], Spelled], asked: Any) -> Spelled:
+        """Spell the numbers of B images with K queries each, in halves where memory runs out.
+
+        Args:
+            asked: queries, or embeddings (B, K, S, C).
+        """
+        parts = isinstance(asked, PixelQueries)
+        k = len(asked) if parts else asked.shape[1]
         try:
-            if self._recorded is not None:
-                return self._recorded.spell(prefix, rows, readout, stop_early)
-            return engine.spell(self._model, prefix, rows, readout, stop_early)
+            return spell(asked)
         except RuntimeError as problem:
             if not out_of_memory(problem) or k <= SMALLEST:
                 raise
         # Behind the handler, which keeps the failed pass alive.
-        if suffix.is_cuda:
+        if self._model.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.tile = max(SMALLEST, min(self.tile, k * len(suffix)) // 2)
-        halves = [self._spell(prefix, half, readout, stop_early)
-                  for half in (suffix[:, :k // 2], suffix[:, k // 2:])]
-        b = len(suffix)
-        return tuple(torch.cat([x.view(b, -1, *x.shape[1:]) for x in pair], dim=1).flatten(0, 1)
+        self.tile = max(SMALLEST, min(self.tile, k) // 2)
+        halves = [self._halving(spell, asked.part(*at) if parts else asked[:, slice(*at)])
+                  for at in ((0, k // 2), (k // 2, k))]
+        return tuple(torch.cat([x.view(-1, n, *x.shape[1:]) for x, n in
+                                zip(pair, (k // 2, k - k // 2))], dim=1).flatten(0, 1)
                      for pair in zip(*halves))
 
 
@@ -140,9 +178,9 @@ class Pending:
         """
         if not self.longest:
             return [_answers(q, np.zeros(0), np.zeros(0)) for q in self._questions]
-        order = torch.from_numpy(np.argsort(np.concatenate(self._places)))
-        path = DigitPath.of(tuple(
-            torch.cat(parts)[order.to(parts[0].device)] for parts in zip(*self._spelled)))
+        order = np.argsort(np.concatenate(self._places))
+        path = DigitPath(*(torch.cat(parts).cpu().numpy()[order]
+                           for parts in zip(*self._spelled)))
         if not np.isfinite(path.probabilities).all():
             raise ModelFailed("the model's probabilities are not finite; check the checkpoint")
         # A number of only zeros is no depth: the smallest one instead.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -93,6 +93,7 @@ class OutOfFold:
         truth: (N,) float32, metres, what was measured there.
         predictions: method -> (N,) float32, metres.
         distance: (N,) float32, ``distance_to_measured`` with the fold hidden.
+        maps: of each fold, the whole fills by method, or None where they were not kept.
     """
 
     rows: np.ndarray
@@ -100,39 +101,47 @@ class OutOfFold:
     truth: np.ndarray
     predictions: dict[str, np.ndarray]
     distance: np.ndarray
+    maps: list[dict[str, np.ndarray] | None] = field(default_factory=list)
 
 
 def out_of_fold(
     sparse: np.ndarray, image: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]],
-    more: tuple[str, ...] = (),
+    more: tuple[str, ...] = (), whole_maps: bool = False,
 ) -> OutOfFold:
     """Predict each fold of ``hidden_folds`` from the measured pixels outside of it.
 
     Args:
         more: of ``fill.FILLS``, to be predicted besides ``BLENDED``.
+        whole_maps: keep those fills, which takes longer than their values at the points.
     """
     methods = dict.fromkeys((*BLENDED, *more))
     rows = np.concatenate([np.zeros(0, int), *(rows for rows, _ in folds)])
     cols = np.concatenate([np.zeros(0, int), *(cols for _, cols in folds)])
-    parts: dict[str, list[np.ndarray]] = {m: [] for m in (*methods, "distance")}
-    for at in folds:
-        visible = sparse.copy()
-        visible[at] = 0
-        for method, found in zip(methods, fill.side_by_side(
-                lambda method: _at_points(method, visible, image, at), methods)):
-            parts[method].append(found)
-        parts["distance"].append(fill.distance_to_measured(visible)[at])
-    joined = {m: np.concatenate([np.zeros(0, np.float32), *part]) for m, part in parts.items()}
-    return OutOfFold(rows, cols, sparse[rows, cols], distance=joined.pop("distance"),
-                     predictions=joined)
+    visible = [_without(sparse, at) for at in folds]
+
+    def one(task: tuple[int, str]) -> tuple[np.ndarray, np.ndarray | None]:
+        fold, method = task
+        if whole_maps:
+            dense = fill.classical(method, visible[fold], image)
+            return dense[folds[fold]], dense if method in more else None
+        return fill.classical_at(method, visible[fold], image, *folds[fold]), None
+
+    tasks = [(fold, method) for fold in range(len(folds)) for method in methods]
+    done = dict(zip(tasks, fill.side_by_side(one, tasks)))
+    none = np.zeros(0, np.float32)
+    predictions = {method: np.concatenate(
+        [none, *(done[fold, method][0] for fold in range(len(folds)))]) for method in methods}
+    distance = np.concatenate(
+        [none, *(fill.distance_to_measured(v)[at] for v, at in zip(visible, folds))])
+    maps = [{method: done[fold, method][1] for method in more} if whole_maps else None
+            for fold in range(len(folds))]
+    return OutOfFold(rows, cols, sparse[rows, cols], predictions, distance, maps)
 
 
-def _at_points(method: str, sparse: np.ndarray, image: np.ndarray,
-               at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """``fill.classical`` at some pixels; linear interpolation is computed nowhere else."""
-    if method == "linear":
-        return fill.linear_at(sparse, *at)
-    return fill.classical(method, sparse, image)[at]
+def _without(sparse: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    visible = sparse.copy()
+    visible[at] = 0
+    return visible
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from sdim_ros.core.blend import (
     Blend, OutOfFold, apply_blend, fit_blend, hidden_folds, out_of_fold,
 )
 from sdim_ros.core.config import Settings
-from sdim_ros.core.model import Prefix, SdimModel, random_twin
+from sdim_ros.core.graphs import Recorder
+from sdim_ros.core.model import ModelInput, Prefix, SdimModel, random_twin
 from sdim_ros.core.point_token import guess_everywhere
 from sdim_ros.core.projection import clean_depth
 from sdim_ros.core.types import (
@@ -77,6 +78,7 @@ class Completer:
     def __init__(self, settings: Settings, model: SdimModel | None = None) -> None:
         self.model = checkpoint.load(settings.model) if model is None else model
         self._together = self.model.device.type == "cuda"
+        self._recorder = Recorder() if self._together else None
         self.reconfigure(settings)
 
     @property
@@ -106,7 +108,11 @@ class Completer:
     def reconfigure(self, settings: Settings) -> None:
         """Use other settings from the next frame on; those of the model stay as loaded."""
         self.settings = settings
-        self._asker = Asker(self.model, settings.queries.tile)
+        self._asker = self.asker()
+
+    def asker(self) -> Asker:
+        """What puts questions to the model, with tiles as the settings say."""
+        return Asker(self.model, self.settings.queries.tile, self._recorder)
 
     @torch.inference_mode()
     def complete(self, frame: Frame, *, blind: bool = False,
@@ -142,12 +148,13 @@ class Completer:
             view = _View.of(frame.image, blind)
             maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
             rows, cols = queries.pixels_to_ask(sparse, self.settings.queries)
-        prefix = self._encode(view, [sparse], watch)
+        prefix = self._encode(view, [sparse], watch, [maps])
         asked = Questions(sparse, rows, cols, _at(maps, (rows, cols)))
         pending = self._start(prefix, [asked], watch)
         with watch.stage("calibrate"):  # while a GPU works on the answers
             folds = self._folds(frame, sparse)
-            hidden = out_of_fold(sparse, frame.image, folds, self._fills_needed())
+            hidden = out_of_fold(sparse, frame.image, folds, self._fills_needed(),
+                                 self.model.takes_maps(*sparse.shape))
         pending_hidden = self._ask_hidden(view, sparse, folds, hidden, watch)
         answers, = self._finish(pending, watch)
         said = _joined(hidden, [a for p in pending_hidden for a in self._finish(p, watch)])
@@ -224,12 +231,24 @@ class Completer:
         device = self.model.device
         return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
 
-    def _encode(self, view: _View, sparses: list[np.ndarray], watch: _Stopwatch) -> Prefix:
-        """All that the pixels of a frame share, for each of several sparse depths."""
+    def _encode(self, view: _View, sparses: list[np.ndarray], watch: _Stopwatch,
+                maps: list[Mapping[str, np.ndarray] | None] | None = None) -> Prefix:
+        """All that the pixels of a frame share, for each of several sparse depths.
+
+        Args:
+            maps: of each its fills, where they exist already.
+        """
         n = len(sparses)
+        maps = maps if self.model.takes_maps(*sparses[0].shape) else None
         with watch.stage("encode"), self._accelerator_named():
-            return self.model.encode(self.model.prepare(
-                [view.seen] * n, sparses, [view.guide] * n))
+            inputs = self.model.prepare([view.seen] * n, sparses, [view.guide] * n, maps)
+            if self._recorder is None:
+                return self.model.encode(inputs)
+            row = self._recorder.run(
+                lambda *tensors: self.model.encode(ModelInput(*tensors, inputs.unit)).tensors(),
+                [inputs.image, inputs.depth, inputs.points], "encode")
+            layers = len(self.model.qwen.model.language_model.layers)
+            return Prefix.from_tensors(row, layers, inputs.unit)[0]
 
     def _guess(self, mixing: torch.Tensor | None, maps: Mapping[str, np.ndarray]
                ) -> np.ndarray | None:
@@ -288,8 +307,9 @@ class Completer:
         # A GPU takes them all in the time of one; on a CPU that would only need more memory.
         size = max(len(asked), 1) if self._together else 1
         parts = [asked[i:i + size] for i in range(0, len(asked), size)]
-        return [self._start(self._encode(view, [q.sparse for q in part], watch), part, watch)
-                for part in parts]
+        maps = [hidden.maps[i:i + size] for i in range(0, len(asked), size)]
+        return [self._start(self._encode(view, [q.sparse for q in part], watch, m), part, watch)
+                for part, m in zip(parts, maps)]
 
     def _fills_needed(self) -> tuple[str, ...]:
         """Those that are told to the model, or that the settings name."""

@@ -46,6 +46,14 @@ def classical(method: str, sparse: np.ndarray, image: np.ndarray) -> np.ndarray:
     raise ValueError(f"fill method {method!r}: expected one of {', '.join(FILLS)}")
 
 
+def classical_at(method: str, sparse: np.ndarray, image: np.ndarray, rows: np.ndarray,
+                 cols: np.ndarray) -> np.ndarray:
+    """``classical(method, sparse, image)[rows, cols]``, cheaper where it can be."""
+    if method == "linear":
+        return linear_at(sparse, rows, cols)
+    return classical(method, sparse, image)[rows, cols]
+
+
 def several(methods: Iterable[str], sparse: np.ndarray, image: np.ndarray
             ) -> dict[str, np.ndarray]:
     """``classical`` of several methods, side by side on the cores: NumPy, SciPy and OpenCV let

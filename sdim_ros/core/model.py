@@ -8,10 +8,12 @@ transformers keeps position state between calls otherwise.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -140,6 +142,29 @@ class Prefix:
                       None if self.mixing is None else self.mixing[at], self.unit[at])
 
 
+    def tensors(self) -> list[Tensor]:
+        """All but the units, in a row; see ``from_tensors``."""
+        none = self.pixels.new_zeros(0)
+        return [self.positions, self.visual, self.pixels,
+                none if self.mixing is None else self.mixing, *self.cache.keys,
+                *self.cache.values]
+
+    @classmethod
+    def from_tensors(cls, row: Sequence[Tensor], layers: int, unit: np.ndarray | None = None
+                     ) -> tuple[Prefix, Sequence[Tensor]]:
+        """The reverse of ``tensors``, and what stood behind them.
+
+        Args:
+            layers: of the language model.
+            unit: where it matters.
+        """
+        cache, (positions, visual, pixels, mixing) = PrefixCache(), row[:4]
+        cache.keys, cache.values = list(row[4:4 + layers]), list(row[4 + layers:4 + 2 * layers])
+        unit = np.ones(len(visual)) if unit is None else unit
+        prefix = cls(cache, positions, visual, pixels, mixing if mixing.numel() else None, unit)
+        return prefix, row[4 + 2 * layers:]
+
+
 class SdimModel(nn.Module):
     """Qwen2.5-VL, its fused patch embedding, the fusion network and the point tokens."""
 
@@ -157,8 +182,12 @@ class SdimModel(nn.Module):
         visual = qwen.model.visual
         if not isinstance(visual.patch_embed, FusedPatchEmbed):
             visual.patch_embed = FusedPatchEmbed(visual.patch_embed)
-        self.register_buffer("digit_ids", torch.tensor(self.vocabulary.digits), persistent=False)
-        self._plan_of: tuple | None = None
+        # Constants live where the weights live: a copy from the host would make a GPU wait.
+        before, after = self.vocabulary.prefix()
+        for name, ids in (("digit_ids", self.vocabulary.digits), ("text_before", before),
+                          ("text_after", after)):
+            self.register_buffer(name, torch.tensor(ids), persistent=False)
+        self._plans: dict[tuple, tuple[VisionPlan, Tensor]] = {}
         self.fusion = SoftFusion(config.fusion)
         self.point = PointTokens(
             qwen.config.text_config.hidden_size, config.fusion.low_channels, len(config.hints),
@@ -193,30 +222,44 @@ class SdimModel(nn.Module):
             h, w = (h - cell, w) if h > w else (h, w - cell)
         return h, w
 
+    def takes_maps(self, height: int, width: int) -> bool:
+        """Whether the fills that the fusion is shown may be those of the full image, resized.
+
+        Where the model sees it much smaller, its own fills cost less and are finer.
+        """
+        h, w = self.image_size(height, width)
+        return bool(self.config.fusion.fills) and 2 * h * w >= height * width
+
     def prepare(self, images: list[np.ndarray], sparses: list[np.ndarray],
-                guides: list[np.ndarray] | None = None) -> ModelInput:
+                guides: list[np.ndarray] | None = None,
+                maps: list[Mapping[str, np.ndarray] | None] | None = None) -> ModelInput:
         """Frames of one size -> tensors.
 
         Args:
             images: each (H, W, 3) uint8 RGB.
             sparses: each (H, W) float32 metres, 0 = unknown, cleaned.
             guides: the images that guide the fills, where the model is shown others.
+            maps: of each frame the fills of the full image by name, (H, W) metres, where they
+                exist already and ``takes_maps`` says that they serve.
         """
         size = self.image_size(*sparses[0].shape)
         small = {id(image): _resized(image, *size) for image in (*images, *(guides or ()))}
 
-        def one(image: np.ndarray, sparse: np.ndarray, guide: np.ndarray) -> tuple:
+        def one(sparse: np.ndarray, guide: np.ndarray, fills: Mapping | None) -> tuple:
             unit = self.config.unit_of(sparse)
             # Points are scattered, never interpolated: a resized map would invent depths.
             points = scatter_resize(sparse, size) / unit
             known = points > 0
             log = np.log(np.where(known, points, 1))
-            fills = self._log_fills(points, small[id(guide)])
-            return (np.stack([log, known, *fills]).astype(np.float32),
+            fills = self._fills(points, small[id(guide)]) if fills is None else [
+                cv2.resize(fills[name], size[::-1]) / unit for name in self.config.fusion.fills]
+            logs = [np.nan_to_num(np.log(dense)) for dense in fills]
+            return (np.stack([log, known, *logs]).astype(np.float32),
                     _some_points(points, self.config.prefix_points), unit)
 
         depths, given, units = zip(*(
-            one(*frame) for frame in zip(images, sparses, guides or images, strict=True)))
+            one(*frame) for frame in zip(
+                sparses, guides or images, maps or [None] * len(images), strict=True)))
         pictures = [(small[id(image)].astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
                     for image in images]
         image = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
@@ -224,10 +267,10 @@ class SdimModel(nn.Module):
         return ModelInput(image.to(self.device), depth.to(self.device), told.to(self.device),
                           np.array(units))
 
-    def _log_fills(self, points: np.ndarray, guide: np.ndarray) -> list[np.ndarray]:
-        """The log of the fills that the fusion is shown, (h, w) each; 0 where there is none."""
-        fills = fill.several(self.config.fusion.fills, points.astype(np.float32), guide)
-        return [np.nan_to_num(np.log(dense)) for dense in fills.values()]
+    def _fills(self, points: np.ndarray, guide: np.ndarray) -> list[np.ndarray]:
+        """The fills that the fusion is shown, (h, w) each in the unit of the points."""
+        return list(fill.several(
+            self.config.fusion.fills, points.astype(np.float32), guide).values())
 
     def encode(self, inputs: ModelInput) -> Prefix:
         """Vision pass and language pass over what all pixels share; keeps the graph."""
@@ -259,28 +302,36 @@ class SdimModel(nn.Module):
             grid = torch.tensor([[1, gh, gw]] * b, device=self.device)
             tokens = self.qwen.model.visual(patches, grid_thw=grid).pooler_output
         else:
-            tokens = vision_pass(self.qwen.model.visual, patches, self._vision_plan(gh, gw))
+            tokens = vision_pass(self.qwen.model.visual, patches, self._plan(gh, gw, inputs.points.shape[1])[0])
         tokens = tokens.view(b, (gh // merge) * (gw // merge), -1)
         return tokens.transpose(1, 2).reshape(b, -1, gh // merge, gw // merge), fused
 
-    def _vision_plan(self, gh: int, gw: int) -> VisionPlan:
-        """That of a grid of patches; the sizes of images that come change rarely."""
-        if self._plan_of != (gh, gw, self.device):
-            self._plan = VisionPlan(self.qwen.model.visual, (gh, gw), self.device)
-            self._plan_of = gh, gw, self.device
-        return self._plan
+    def _plan(self, gh: int, gw: int, points: int) -> tuple[VisionPlan, Tensor]:
+        """That of a grid of patches, and the positions (3, P) of a prefix with so many points.
+
+        All are kept: recorded passes read them where they are.
+        """
+        key = gh, gw, points, self.device
+        if key not in self._plans:
+            merge = self.qwen.config.vision_config.spatial_merge_size
+            positions = prefix_positions(
+                len(self.text_before), gh // merge, gw // merge, points + len(self.text_after))
+            with torch.inference_mode(False):  # training takes the positions, too
+                self._plans[key] = (VisionPlan(self.qwen.model.visual, (gh, gw), self.device),
+                                    positions.to(self.device))
+        return self._plans[key]
 
     def shared_tokens(self, visual: Tensor, points: Tensor | None = None
                       ) -> tuple[Tensor, Tensor]:
         """Text, image, points, text: the prefix as embeddings (B, P, C) at positions (3, P)."""
-        before, after = self.vocabulary.prefix()
-        b, _, rows, columns = visual.shape
-        told = visual.new_zeros(b, 0, visual.shape[1]) if points is None else points
+        b, width, rows, columns = visual.shape
+        merge = self.qwen.config.vision_config.spatial_merge_size
+        told = visual.new_zeros(b, 0, width) if points is None else points
         embeds = torch.cat([
-            self.embed(before).expand(b, -1, -1), visual.flatten(2).transpose(1, 2), told,
-            self.embed(after).expand(b, -1, -1)], dim=1)
-        positions = prefix_positions(len(before), rows, columns, told.shape[1] + len(after))
-        return embeds, positions.to(self.device)
+            self.embed(self.text_before[None]).expand(b, -1, -1),
+            visual.flatten(2).transpose(1, 2), told,
+            self.embed(self.text_after[None]).expand(b, -1, -1)], dim=1)
+        return embeds, self._plan(rows * merge, columns * merge, told.shape[1])[1]
 
     def language(self, embeds: Tensor, positions: Tensor, cache: Any,
                  prefix: PrefixCache | None = None) -> Tensor:

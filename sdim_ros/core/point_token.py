@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -67,14 +68,25 @@ class PixelQueries:
         return PixelQueries(**{
             f.name: getattr(self, f.name)[index:index + 1] for f in fields(self)})
 
+    def tensors(self) -> list[Tensor]:
+        """The attributes in their order."""
+        return [getattr(self, f.name) for f in fields(self)]
+
     def to(self, device: torch.device) -> PixelQueries:
-        return PixelQueries(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return PixelQueries(*(x.to(device) for x in self.tensors()))
+
+
+@cache
+def _constants(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Numbers as float32 that are copied to a device once: a copy waits for the device."""
+    with torch.inference_mode(False):  # they serve training, too
+        return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def value_features(value: Tensor) -> Tensor:
     """(...,) depths in the number's unit -> (..., VALUE_FEATURES); all 0 where there is none."""
     known = (value > 0).to(value.dtype).unsqueeze(-1)
-    periods = value.new_tensor([p / h for p in PERIODS for h in HARMONICS])
+    periods = _constants(tuple(p / h for p in PERIODS for h in HARMONICS), value.device)
     phase = 2 * math.pi * torch.remainder(value.unsqueeze(-1), periods) / periods
     log = value.clamp(min=1e-3).log().unsqueeze(-1)
     return torch.cat([phase.sin(), phase.cos(), log, torch.ones_like(log)], dim=-1) * known
@@ -125,7 +137,7 @@ def guess_everywhere(mixing: Tensor, fills: Tensor) -> Tensor:
 
 def _waves(position: Tensor) -> Tensor:
     """(..., 2) positions -> (..., POSITION_FEATURES), waves of four lengths."""
-    scales = position.new_tensor([1.0, 2.0, 4.0, 8.0]) * math.pi
+    scales = _constants(tuple(math.pi * n for n in (1.0, 2.0, 4.0, 8.0)), position.device)
     angle = (position.unsqueeze(-1) * scales).flatten(-2)
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 

@@ -17,7 +17,6 @@ from rich.table import Table
 from torch import Tensor
 
 from sdim_ros.core import engine, fill, queries
-from sdim_ros.core.asking import Asker
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.model import SdimModel
 from sdim_ros.core.types import BadSetting, Frame, SdimError
@@ -133,7 +132,7 @@ def measure(completer: Completer, frame: Frame, many: int, few: int, rounds: int
     asked = queries.describe(
         model.config, frame.sparse, questions.rows, questions.cols, questions.hints,
         model.config.unit_of(frame.sparse)).to(model.device)
-    readout, asker = completer.readout, Asker(model, completer.settings.queries.tile)
+    readout, asker = completer.readout, completer.asker()
 
     def by_engine() -> None:
         prefix = model.encode(model.prepare([frame.image], [frame.sparse]))

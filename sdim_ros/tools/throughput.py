@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import torch
 
-from sdim_ros.core.asking import Asker, Questions
+from sdim_ros.core import queries
+from sdim_ros.core.asking import Questions
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import with_values
 from sdim_ros.core.model import Prefix, SdimModel
@@ -70,7 +71,7 @@ def measure(completer: Completer, frame: Frame, budgets: Sequence[int], rounds: 
 def _of_budget(completer: Completer, frame: Frame, budget: int, rounds: int, peak: float
                ) -> dict[str, Any]:
     model, device = completer.model, completer.model.device
-    asker = Asker(model, completer.settings.queries.tile)
+    asker = completer.asker()
     prefix, questions = _prefix(completer, frame), random_questions(completer, frame, budget)
     early = completer.stops_early
 
@@ -120,9 +121,10 @@ def random_questions(completer: Completer, frame: Frame, count: int) -> Question
 def tokens_of_suffix(completer: Completer, frame: Frame) -> int:
     """Tokens that name one pixel and what lies around it."""
     one = random_questions(completer, frame, 1)
-    asker = Asker(completer.model, 1)
-    (_, _, suffix), = asker.suffixes(_prefix(completer, frame), [one], 1)
-    return suffix.shape[2]
+    prefix, model = _prefix(completer, frame), completer.model
+    asked = queries.describe(model.config, one.sparse, one.rows, one.cols, one.hints,
+                             float(prefix.unit[0]))
+    return model.point_suffix(prefix, asked.to(model.device)).shape[2]
 
 
 def curves(completer: Completer, frame: Frame, rounds: int) -> dict[str, list[dict[str, float]]]:
