@@ -68,13 +68,29 @@ def side_by_side(task: Callable[[Any], Any], inputs: Iterable[Any]) -> list[Any]
     return list(_threads().map(task, inputs))
 
 
+def _cores() -> int:
+    return min(8, len(os.sched_getaffinity(0)))
+
+
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0))), "fill")
+    return ThreadPoolExecutor(_cores(), "fill")
 
 
-# A forked process has the pool, but not its threads.
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    """Others than ``_threads``, whose tasks would wait for themselves otherwise."""
+    return ThreadPoolExecutor(_cores(), "band")
+
+
+def _bands(pixels: int) -> int:
+    """Into how many parts to cut what is computed for so many pixels, each alone."""
+    return max(1, min(_cores() - 1, pixels // 20_000))
+
+
+# A forked process has the pools, but not their threads.
 os.register_at_fork(after_in_child=_threads.cache_clear)
+os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
 def reach_over_gaps(sparse: np.ndarray, areas: float) -> float:
@@ -129,7 +145,8 @@ def linear_at(sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndar
         # them; where the cores are busy, waiting for those took ten times as long.
         with _openblas().limit(limits=1):
             interpolate = LinearNDInterpolator(Delaunay(corners), sparse[tuple(corners.T)])
-            plane = interpolate(rows, cols)
+            plane = np.concatenate(list(_helpers().map(
+                interpolate, *(np.array_split(x, _bands(rows.size)) for x in (rows, cols)))))
     except QhullError:  # All points on one line.
         return depth
     inside = np.isfinite(plane) & (measured[rows, cols] == 0)
