@@ -11,7 +11,7 @@ from models import frame, random_model
 from PIL import Image
 
 from sdim_ros.core import fusion
-from sdim_ros.core.model import IMAGE_MEAN, IMAGE_STD, SdimConfig, prefix_positions
+from sdim_ros.core.model import SdimConfig, normalised, prefix_positions
 from sdim_ros.core.prompts import IMAGE_END, IMAGE_PAD, IMAGE_START, NumberFormat
 
 
@@ -89,8 +89,7 @@ def test_patches_are_those_of_qwens_own_image_processor() -> None:
     small = np.asarray(Image.fromarray(image).resize((168, 112), Image.Resampling.BICUBIC))
     processor = Qwen2VLImageProcessorPil(size={"shortest_edge": 3136, "longest_edge": 100_000})
     expected = processor(images=[image], return_tensors="pt")
-    values = torch.from_numpy((small.astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD)
-    got, grid = fusion.patchify(values.permute(2, 0, 1)[None], 14, 2, 2)
+    got, grid = fusion.patchify(normalised(torch.from_numpy(small)[None]), 14, 2, 2)
     assert expected["image_grid_thw"].tolist() == [[1, *grid]]
     torch.testing.assert_close(got, expected["pixel_values"], atol=1e-5, rtol=0)
 

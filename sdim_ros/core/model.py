@@ -33,7 +33,7 @@ from sdim_ros.core import fill
 from sdim_ros.core.attention import PrefixCache, with_shared_prefix
 from sdim_ros.core.fusion import Fused, FusedPatchEmbed, FusionConfig, SoftFusion, patchify
 from sdim_ros.core.passes import VisionPlan, prefix_pass, vision_pass
-from sdim_ros.core.point_token import PixelQueries, PointTokens
+from sdim_ros.core.point_token import PixelQueries, PointTokens, constants
 from sdim_ros.core.projection import scatter_resize
 from sdim_ros.core.prompts import NumberFormat, Vocabulary
 
@@ -42,8 +42,8 @@ ALL_ATTENTION_FUNCTIONS.register(ATTENTION, with_shared_prefix(sdpa_attention_fo
 ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, sdpa_mask)
 
 # Mean and deviation of CLIP's images, which Qwen2.5-VL was trained with.
-IMAGE_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
-IMAGE_STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
+IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 
 # The unit of a frame without any measurement, where the format's unit is the median.
 TYPICAL_DEPTH_M = 3.0
@@ -244,33 +244,25 @@ class SdimModel(nn.Module):
         """
         size = self.image_size(*sparses[0].shape)
         small = {id(image): _resized(image, *size) for image in (*images, *(guides or ()))}
-
-        def one(sparse: np.ndarray, guide: np.ndarray, fills: Mapping | None) -> tuple:
-            unit = self.config.unit_of(sparse)
+        units = np.array([self.config.unit_of(sparse) for sparse in sparses])
+        depths, given = [], []
+        for sparse, unit, guide, known in zip(
+                sparses, units, guides or images, maps or [None] * len(images), strict=True):
             # Points are scattered, never interpolated: a resized map would invent depths.
-            points = scatter_resize(sparse, size) / unit
-            known = points > 0
-            log = np.log(np.where(known, points, 1))
-            fills = self._fills(points, small[id(guide)]) if fills is None else [
-                cv2.resize(fills[name], size[::-1]) / unit for name in self.config.fusion.fills]
-            logs = [np.nan_to_num(np.log(dense)) for dense in fills]
-            return (np.stack([log, known, *logs]).astype(np.float32),
-                    _some_points(points, self.config.prefix_points), unit)
-
-        depths, given, units = zip(*(
-            one(*frame) for frame in zip(
-                sparses, guides or images, maps or [None] * len(images), strict=True)))
-        pictures = [(small[id(image)].astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
-                    for image in images]
-        image = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
-        depth, told = (torch.from_numpy(np.stack(parts)) for parts in (depths, given))
-        return ModelInput(image.to(self.device), depth.to(self.device), told.to(self.device),
-                          np.array(units))
+            points = (scatter_resize(sparse, size) / unit).astype(np.float32)
+            fills = self._fills(points, small[id(guide)]) if known is None else [
+                cv2.resize(known[name], size[::-1]) / np.float32(unit)
+                for name in self.config.fusion.fills]
+            depths.append(np.stack([points, *fills]))
+            given.append(_some_points(points, self.config.prefix_points))
+        image = torch.from_numpy(np.stack([small[id(image)] for image in images]))
+        depth, told = (torch.from_numpy(np.stack(parts)).to(self.device)
+                       for parts in (depths, given))
+        return ModelInput(normalised(image.to(self.device)), _logarithms(depth), told, units)
 
     def _fills(self, points: np.ndarray, guide: np.ndarray) -> list[np.ndarray]:
         """The fills that the fusion is shown, (h, w) each in the unit of the points."""
-        return list(fill.several(
-            self.config.fusion.fills, points.astype(np.float32), guide).values())
+        return list(fill.several(self.config.fusion.fills, points, guide).values())
 
     def encode(self, inputs: ModelInput) -> Prefix:
         """Vision pass and language pass over what all pixels share; keeps the graph."""
@@ -373,6 +365,20 @@ def _some_points(depth: np.ndarray, count: int) -> np.ndarray:
     height, width = depth.shape
     return np.stack([(cols + 0.5) / width, (rows + 0.5) / height, depth[rows, cols]],
                     axis=1).astype(np.float32)
+
+
+def normalised(image: Tensor) -> Tensor:
+    """(B, h, w, 3) uint8 -> (B, 3, h, w) float32."""
+    mean, deviation = (constants(x, image.device) for x in (IMAGE_MEAN, IMAGE_STD))
+    return ((image.float() / 255 - mean) / deviation).permute(0, 3, 1, 2).contiguous()
+
+
+def _logarithms(depth: Tensor) -> Tensor:
+    """Points and fills (B, 1 + fills, h, w), 0 or NaN = none -> the depth of a ModelInput."""
+    points, fills = depth[:, :1], depth[:, 1:]
+    known = points > 0
+    return torch.cat([torch.where(known, points, 1).log(), known.float(),
+                      fills.log().nan_to_num(0.0, 0.0, 0.0)], dim=1)
 
 
 def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:

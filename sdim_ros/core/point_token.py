@@ -77,7 +77,7 @@ class PixelQueries:
 
 
 @cache
-def _constants(values: tuple[float, ...], device: torch.device) -> Tensor:
+def constants(values: tuple[float, ...], device: torch.device) -> Tensor:
     """Numbers as float32 that are copied to a device once: a copy waits for the device."""
     with torch.inference_mode(False):  # they serve training, too
         return torch.tensor(values, dtype=torch.float32, device=device)
@@ -86,7 +86,7 @@ def _constants(values: tuple[float, ...], device: torch.device) -> Tensor:
 def value_features(value: Tensor) -> Tensor:
     """(...,) depths in the number's unit -> (..., VALUE_FEATURES); all 0 where there is none."""
     known = (value > 0).to(value.dtype).unsqueeze(-1)
-    periods = _constants(tuple(p / h for p in PERIODS for h in HARMONICS), value.device)
+    periods = constants(tuple(p / h for p in PERIODS for h in HARMONICS), value.device)
     phase = 2 * math.pi * torch.remainder(value.unsqueeze(-1), periods) / periods
     log = value.clamp(min=1e-3).log().unsqueeze(-1)
     return torch.cat([phase.sin(), phase.cos(), log, torch.ones_like(log)], dim=-1) * known
@@ -137,7 +137,7 @@ def guess_everywhere(mixing: Tensor, fills: Tensor) -> Tensor:
 
 def _waves(position: Tensor) -> Tensor:
     """(..., 2) positions -> (..., POSITION_FEATURES), waves of four lengths."""
-    scales = _constants(tuple(math.pi * n for n in (1.0, 2.0, 4.0, 8.0)), position.device)
+    scales = constants(tuple(math.pi * n for n in (1.0, 2.0, 4.0, 8.0)), position.device)
     angle = (position.unsqueeze(-1) * scales).flatten(-2)
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 

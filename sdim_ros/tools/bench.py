@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sdim_ros.core import engine, fill, queries
 from sdim_ros.core.completer import Completer
+from sdim_ros.core.config import with_values
 from sdim_ros.core.model import SdimModel
 from sdim_ros.core.types import BadSetting, Frame, SdimError
 from sdim_ros.tools import bench_plot, report, throughput
@@ -91,6 +92,8 @@ def _completer(args: argparse.Namespace) -> Completer:
     settings = settings_from(args)
     if args.random_weights is None:
         return load_completer(settings)
+    if settings.fill.trust < 0:  # a frame would leave random answers out, and be too fast
+        settings = with_values(settings, {"fill.trust": 0.5})
     return Completer(settings, random_3b(settings.model, args.layers))
 
 
