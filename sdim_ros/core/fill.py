@@ -68,29 +68,13 @@ def side_by_side(task: Callable[[Any], Any], inputs: Iterable[Any]) -> list[Any]
     return list(_threads().map(task, inputs))
 
 
-def _cores() -> int:
-    return min(8, len(os.sched_getaffinity(0)))
-
-
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_cores(), "fill")
+    return ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0))), "fill")
 
 
-@cache
-def _helpers() -> ThreadPoolExecutor:
-    """Others than ``_threads``, whose tasks would wait for themselves otherwise."""
-    return ThreadPoolExecutor(_cores(), "band")
-
-
-def _bands(pixels: int) -> int:
-    """Into how many parts to cut what is computed for so many pixels, each alone."""
-    return max(1, min(_cores() - 1, pixels // 20_000))
-
-
-# A forked process has the pools, but not their threads.
+# A forked process has the pool, but not its threads.
 os.register_at_fork(after_in_child=_threads.cache_clear)
-os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
 def reach_over_gaps(sparse: np.ndarray, areas: float) -> float:
@@ -128,30 +112,86 @@ def linear(sparse: np.ndarray) -> np.ndarray:
         Dense map; NaN everywhere when nothing is measured. Fewer than 4 points, or points on
         one line, span no useful triangles: ``nearest`` everywhere.
     """
-    return linear_at(sparse, *np.indices(sparse.shape))
+    depth, triangles = nearest(sparse), _triangles(sparse)
+    if triangles is None:
+        return depth
+    places, plane = _scan(triangles, sparse)
+    depth.ravel()[places] = plane
+    np.copyto(depth, sparse, where=sparse > 0)
+    return depth
 
 
 def linear_at(sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     """``linear(sparse)[rows, cols]``, float32 in metres, computed at these pixels only."""
-    depth = nearest(sparse)[rows, cols]
+    depth, triangles = nearest(sparse)[rows, cols], _triangles(sparse)
+    if triangles is None:
+        return depth
+    corners = triangles.points.astype(int)
+    plane = LinearNDInterpolator(triangles, sparse[tuple(corners.T)])(rows, cols)
+    inside = np.isfinite(plane) & (sparse[rows, cols] <= 0)
+    depth[inside] = plane[inside]
+    return depth
+
+
+def _triangles(sparse: np.ndarray) -> Delaunay | None:
+    """Triangles of the measured pixels, (row, column); None where they span none."""
     measured = (sparse > 0).astype(np.uint8)
     # A point with all its neighbours measured has triangles only towards those: without it,
     # every triangle over an unmeasured pixel stays. It saves seconds on near-dense input.
     corners = np.argwhere(measured & ~cv2.erode(measured, np.ones((3, 3), np.uint8)))
     if len(corners) < 4:
-        return depth
+        return None
     try:
         # scipy solves a tiny system per triangle. OpenBLAS wakes a thread per core for each of
         # them; where the cores are busy, waiting for those took ten times as long.
         with _openblas().limit(limits=1):
-            interpolate = LinearNDInterpolator(Delaunay(corners), sparse[tuple(corners.T)])
-            plane = np.concatenate(list(_helpers().map(
-                interpolate, *(np.array_split(x, _bands(rows.size)) for x in (rows, cols)))))
+            return Delaunay(corners)
     except QhullError:  # All points on one line.
-        return depth
-    inside = np.isfinite(plane) & (measured[rows, cols] == 0)
-    depth[inside] = plane[inside]
-    return depth
+        return None
+
+
+def _scan(triangles: Delaunay, sparse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The planes of all triangles, row by row: what a graphics card does.
+
+    Three times faster than SciPy, which looks for the triangle of each pixel.
+
+    Returns:
+        places in the flat map, (N,) int64, and the depth there, (N,) float32 metres; on a side
+        of two triangles twice.
+    """
+    corners = triangles.points[triangles.simplices]  # (T, 3, 2): row and column
+    order = np.argsort(corners[..., 0], axis=1)
+    corners = np.take_along_axis(corners, order[..., None], axis=1)
+    (top, left), (middle, turn), (bottom, right) = np.moveaxis(corners, 0, 2)
+    depth = np.take_along_axis(
+        sparse[tuple(triangles.points.astype(int).T)].astype(np.float64)[triangles.simplices],
+        order, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # triangles without an area have none
+        area = (middle - top) * (right - left) - (bottom - top) * (turn - left)
+        second, third = depth[:, 1] - depth[:, 0], depth[:, 2] - depth[:, 0]
+        by_row = (second * (right - left) - third * (turn - left)) / area
+        by_col = (third * (middle - top) - second * (bottom - top)) / area
+    heights = np.where(area == 0, 0, bottom - top + 1).astype(np.int64)
+    # One entry for each row of each triangle.
+    t = np.repeat(np.arange(len(heights)), heights)
+    row = np.arange(len(t)) - np.repeat(np.cumsum(heights) - heights - top.astype(int), heights)
+    # The long side, and of the two others the one in this row.
+    down = row - top[t]
+    upper = (row <= middle[t]) & (middle > top)[t]
+    long = left[t] + ((right - left) / np.maximum(bottom - top, 1))[t] * down
+    short = np.where(
+        upper, left[t] + ((turn - left) / np.maximum(middle - top, 1))[t] * down,
+        turn[t] + ((right - turn) / np.maximum(bottom - middle, 1))[t] * (row - middle[t]))
+    first = np.ceil(np.minimum(long, short) - 1e-9)
+    length = (np.floor(np.maximum(long, short) + 1e-9) - first + 1).astype(np.int64)
+    length = np.maximum(length, 0)
+    slope = by_col[t]
+    start = depth[t, 0] + by_row[t] * down + slope * (first - left[t])
+    before = np.cumsum(length) - length
+    count = np.arange(length.sum())
+    places = count + np.repeat(row * sparse.shape[1] + first.astype(np.int64) - before, length)
+    plane = np.repeat(slope, length) * count + np.repeat(start - slope * before, length)
+    return places, plane.astype(np.float32)
 
 
 @cache

@@ -33,7 +33,7 @@ from sdim_ros.core import fill
 from sdim_ros.core.attention import PrefixCache, with_shared_prefix
 from sdim_ros.core.fusion import Fused, FusedPatchEmbed, FusionConfig, SoftFusion, patchify
 from sdim_ros.core.passes import VisionPlan, prefix_pass, vision_pass
-from sdim_ros.core.point_token import PixelQueries, PointTokens, constants
+from sdim_ros.core.point_token import PixelQueries, PointTokens, constants, send
 from sdim_ros.core.projection import scatter_resize
 from sdim_ros.core.prompts import NumberFormat, Vocabulary
 
@@ -187,6 +187,7 @@ class SdimModel(nn.Module):
         for name, ids in (("digit_ids", self.vocabulary.digits), ("text_before", before),
                           ("text_after", after)):
             self.register_buffer(name, torch.tensor(ids), persistent=False)
+        self._last: tuple[np.ndarray, tuple[int, int], np.ndarray] | None = None
         self._plans: dict[tuple, tuple[VisionPlan, Tensor]] = {}
         self.fusion = SoftFusion(config.fusion)
         self.point = PointTokens(
@@ -243,7 +244,7 @@ class SdimModel(nn.Module):
                 exist already and ``takes_maps`` says that they serve.
         """
         size = self.image_size(*sparses[0].shape)
-        small = {id(image): _resized(image, *size) for image in (*images, *(guides or ()))}
+        small = {id(image): self._resized(image, size) for image in (*images, *(guides or ()))}
         units = np.array([self.config.unit_of(sparse) for sparse in sparses])
         depths, given = [], []
         for sparse, unit, guide, known in zip(
@@ -256,9 +257,16 @@ class SdimModel(nn.Module):
             depths.append(np.stack([points, *fills]))
             given.append(_some_points(points, self.config.prefix_points))
         image = torch.from_numpy(np.stack([small[id(image)] for image in images]))
-        depth, told = (torch.from_numpy(np.stack(parts)).to(self.device)
-                       for parts in (depths, given))
-        return ModelInput(normalised(image.to(self.device)), _logarithms(depth), told, units)
+        image, depth, told = (send(x, self.device) for x in (
+            image, *(torch.from_numpy(np.stack(parts)) for parts in (depths, given))))
+        return ModelInput(normalised(image), _logarithms(depth), told, units)
+
+    def _resized(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """The image at (h, w); that of the last call is kept, since a frame is encoded often."""
+        if self._last is None or self._last[0] is not image or self._last[1] != size:
+            picture = Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)
+            self._last = image, size, np.asarray(picture)
+        return self._last[2]
 
     def _fills(self, points: np.ndarray, guide: np.ndarray) -> list[np.ndarray]:
         """The fills that the fusion is shown, (h, w) each in the unit of the points."""
@@ -379,10 +387,6 @@ def _logarithms(depth: Tensor) -> Tensor:
     known = points > 0
     return torch.cat([torch.where(known, points, 1).log(), known.float(),
                       fills.log().nan_to_num(0.0, 0.0, 0.0)], dim=1)
-
-
-def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def prefix_positions(before: int, rows: int, columns: int, after: int) -> Tensor:

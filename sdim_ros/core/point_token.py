@@ -73,7 +73,14 @@ class PixelQueries:
         return [getattr(self, f.name) for f in fields(self)]
 
     def to(self, device: torch.device) -> PixelQueries:
-        return PixelQueries(*(x.to(device) for x in self.tensors()))
+        return PixelQueries(*(send(x, device) for x in self.tensors()))
+
+
+def send(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on a device. A GPU takes it when it comes to it; nobody waits."""
+    if device.type != "cuda" or x.is_cuda:
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
 
 
 @cache
