@@ -16,8 +16,10 @@ from sdim_ros.core.blend import (
 )
 from sdim_ros.core.config import Settings
 from sdim_ros.core.model import Prefix, SdimModel, random_twin
+from sdim_ros.core.pace import Pace, TimeLeft
 from sdim_ros.core.point_token import guess_everywhere
 from sdim_ros.core.projection import clean_depth
+from sdim_ros.core.refinement import Rounds
 from sdim_ros.core.types import Answers, BadInput, DenseDepth, Frame, ModelFailed, ModelLost, Stats
 
 # What the model sees instead of the image when it is judged without it.
@@ -35,17 +37,19 @@ class _Stopwatch:
 
     Attributes:
         beat: called at every stage and between passes: a sign of life that may end the frame.
+        clock: seconds.
     """
 
     beat: Callable[[], None] = lambda: None
+    clock: Callable[[], float] = time.perf_counter
     ms: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         self.beat()
-        start = time.perf_counter()
+        start = self.clock()
         yield
-        self.ms[name] = self.ms.get(name, 0.0) + 1000 * (time.perf_counter() - start)
+        self.ms[name] = self.ms.get(name, 0.0) + 1000 * (self.clock() - start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +70,15 @@ class Completer:
     Args:
         settings: everything that can be set.
         model: a network in memory; None = the one that the settings name.
+        clock: seconds, for the statistics and ``queries.budget_ms``.
 
     Raises:
         ModelUnavailable: when the model cannot be loaded; the message says which and why.
     """
 
-    def __init__(self, settings: Settings, model: SdimModel | None = None) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, model: SdimModel | None = None,
+                 clock: Callable[[], float] = time.perf_counter) -> None:
+        self.settings, self._pace = settings, Pace(clock)
         self.model = checkpoint.load(settings.model) if model is None else model
 
     @property
@@ -98,14 +104,14 @@ class Completer:
         """Use other settings from the next frame on; those of the model stay as loaded."""
         self.settings = settings
 
-    @torch.inference_mode()
     def complete(self, frame: Frame, *, blind: bool = False,
                  beat: Callable[[], None] | None = None) -> DenseDepth:
         """Dense depth of one frame. Measured pixels that were kept come out bit-exact.
 
         Args:
             frame: image and sparse depth.
-            blind: show the model a grey image; all else, the fills as well, stays equal.
+            blind: show the model a grey image; all else, the fills as well, stays equal, but for
+                the pixels that are chosen by its answers.
             beat: called between stages and passes, as a sign of life; what it raises ends the
                 frame.
 
@@ -114,34 +120,70 @@ class Completer:
                 ``too_large`` for an image over ``input.max_pixels``.
             ModelFailed: when the model's answers are not finite, or memory ran out.
         """
-        watch = _Stopwatch(beat) if beat else _Stopwatch()
+        return next(self._results(frame, blind, beat, every=False))
+
+    def improve(self, frame: Frame, *, blind: bool = False,
+                beat: Callable[[], None] | None = None) -> Iterator[DenseDepth]:
+        """Results of one frame that get better: the first after the first grid of queries.
+
+        All is as for ``complete``, whose result is the last one. Each of them costs a fill.
+        """
+        return self._results(frame, blind, beat, every=True)
+
+    @torch.inference_mode()
+    def _results(self, frame: Frame, blind: bool, beat: Callable[[], None] | None, every: bool
+                 ) -> Iterator[DenseDepth]:
+        """The result after every round of queries, or after the last one alone."""
+        pace = self._pace
+        watch = _Stopwatch(beat or (lambda: None), pace.clock)
+        time_left = TimeLeft(pace, self.settings.queries.budget_ms, frame.sparse.size, every)
         if self.model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.model.device)
-        with watch.stage("prepare"):
+        with watch.stage("prepare"), pace.measured("prepare", frame.sparse.size):
             sparse, cleaned = self.clean(frame)
             view = _View.of(frame.image, blind)
             maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
-            rows, cols = queries.pixels_to_ask(sparse, self.settings.queries)
         prefix = self._encode(view, sparse, watch)
-        answers = self._read(prefix, sparse, rows, cols, _at(maps, (rows, cols)), watch)
         with watch.stage("calibrate"):
             folds = self._folds(frame, sparse)
             hidden = out_of_fold(sparse, frame.image, folds, self._fills_needed())
         said = self._ask_hidden(view, sparse, folds, hidden, watch)
+        pace.learn("hidden", watch.ms.get("query_passes", 0.0), len(hidden.truth))
         with watch.stage("fill"):
             blend = self._blend(hidden, said)
-            depth, fill_only = apply_blend(blend, sparse, frame.image, answers, maps,
-                                           self._guess(prefix.mixing, maps))
-        with watch.stage("confidence"):
-            sure = confidence.of_map(
-                sparse, frame.image, depth, maps, answers, hidden, said, blend)
-        stats = Stats(
-            points=int((sparse > 0).sum()), cleaned=cleaned,
-            queries=len(answers) + len(hidden.truth), calibration_queries=len(hidden.truth),
-            fill=blend.describe(), trust=blend.trust,
-            out_of_range=self._out_of_range(sparse), gpu_mb=self._gpu_mb(), ms=watch.ms)
-        doubted = confidence.doubts(hidden.truth, said)
-        return _checked(DenseDepth(depth, sure, fill_only, answers, stats, doubted))
+            guess = self._guess(prefix.mixing, maps)
+        rounds = Rounds(sparse, frame.image, maps, guess, self.settings.queries)
+        for answers in self._ask_rounds(rounds, prefix, time_left, watch, every):
+            with watch.stage("fill"), pace.measured("fill", sparse.size):
+                depth, fill_only = apply_blend(blend, sparse, frame.image, answers, maps, guess)
+            with watch.stage("confidence"), pace.measured("confidence", sparse.size):
+                sure = confidence.of_map(
+                    sparse, frame.image, depth, maps, answers, hidden, said, blend)
+            stats = Stats(
+                points=int((sparse > 0).sum()), cleaned=cleaned,
+                queries=len(answers) + len(hidden.truth), calibration_queries=len(hidden.truth),
+                fill=blend.describe(), trust=blend.trust,
+                out_of_range=self._out_of_range(sparse), gpu_mb=self._gpu_mb(), ms=dict(watch.ms))
+            doubted = confidence.doubts(hidden.truth, said)
+            yield _checked(DenseDepth(depth, sure, fill_only, answers, stats, doubted))
+
+    def _ask_rounds(self, rounds: Rounds, prefix: Prefix, time_left: TimeLeft,
+                    watch: _Stopwatch, every: bool) -> Iterator[Answers]:
+        """All answers so far, after every round of queries or after the last one alone."""
+        sparse = rounds.sparse
+        while True:
+            chosen_by_answers = sparse.size if len(rounds.answers) else 0
+            limit = time_left.queries(len(rounds.answers), self.settings.queries.tile)
+            with watch.stage("choose"), self._pace.measured("choose", chosen_by_answers):
+                at = rounds.next(limit)
+            if len(at[0]) == 0:
+                break
+            with self._pace.measured("query", len(at[0])):
+                rounds.told(self._read(prefix, sparse, *at, _at(rounds.maps, at), watch))
+            if every:
+                yield rounds.answers
+        if not every or len(rounds.answers) == 0:
+            yield rounds.answers
 
     @torch.inference_mode()
     def ask(self, frame: Frame, rows: np.ndarray, cols: np.ndarray, *,

@@ -65,6 +65,9 @@ class QuerySettings:
         choices=("fast", "balanced", "exact", "paper"))
     budget: int = setting(
         0, "Pixels asked per frame; 0 = what the preset says.", low=0, high=4_000_000)
+    budget_ms: float = setting(
+        0.0, "Time that a frame may take, in milliseconds: fewer pixels are asked where that many "
+        "would take longer; 0 = it takes what it takes.", low=0.0, high=3_600_000.0)
     tile: int = setting(
         512, "Queries per pass of the language model; smaller needs less memory.",
         low=1, high=65536)
