@@ -24,7 +24,7 @@ def answered(rows: np.ndarray, cols: np.ndarray, spread: float | np.ndarray = 0.
 def asked(settings: QuerySettings, sparse: np.ndarray, image: np.ndarray
           ) -> list[tuple[np.ndarray, np.ndarray]]:
     """All rounds of a frame whose answers differ from pixel to pixel."""
-    rounds, seen = Rounds(sparse, image, {}, None, settings), []
+    rounds, seen = Rounds(sparse, image, {}, settings), []
     while len((at := rounds.next())[0]):
         rounds.told(answered(*at, spread=0.01 + (at[0] * 7 + at[1] * 3) % 11 / 50))
         seen.append(at)
@@ -70,8 +70,7 @@ def test_exact_asks_every_missing_pixel(preset: str) -> None:
 def left_half(sparse: np.ndarray, image: np.ndarray, spread: Callable, depth: Callable,
               maps: dict) -> float:
     """Share of the second round that lies in the left half."""
-    rounds = Rounds(sparse, image, maps, np.full(sparse.shape, 2, np.float32),
-                    QuerySettings(budget=400))
+    rounds = Rounds(sparse, image, maps, QuerySettings(budget=400))
     rows, cols = rounds.next()
     rounds.told(answered(rows, cols, spread(cols < 64), depth(rows, cols < 64)))
     return float(np.mean(rounds.next()[1] < 64))
@@ -101,7 +100,7 @@ def test_the_second_round_goes_where_something_is_wrong() -> None:
 def test_far_from_all_measurements_and_answers_is_more_interesting_than_near() -> None:
     sparse, image = np.zeros((60, 60), np.float32), np.zeros((60, 60, 3), np.uint8)
     sparse[30, 5] = 2.0
-    score = interest(sparse, image, answered(np.array([30]), np.array([15])), {}, None)
+    score = interest(sparse, image, answered(np.array([30]), np.array([15])), {})
     assert score[30, 5] == score[30, 15] == 0
     assert score[30, 10] < score[30, 30] < score[30, 55]
 

@@ -152,7 +152,7 @@ class Completer:
         with watch.stage("fill"):
             blend = self._blend(hidden, said)
             guess = self._guess(prefix.mixing, maps)
-        rounds = Rounds(sparse, frame.image, maps, guess, self.settings.queries)
+        rounds = Rounds(sparse, frame.image, maps, self.settings.queries)
         for answers in self._ask_rounds(rounds, prefix, time_left, watch, every):
             with watch.stage("fill"), pace.measured("fill", sparse.size):
                 depth, fill_only = apply_blend(blend, sparse, frame.image, answers, maps, guess)

