@@ -67,6 +67,15 @@ def test_exact_asks_every_missing_pixel(preset: str) -> None:
     assert sum(counts) == sparse.size - 120 and counts[0] <= 1500
 
 
+def test_where_a_grid_misses_what_is_missing_the_first_round_is_spread_over_it() -> None:
+    image = np.zeros((96, 128, 3), np.uint8)
+    sparse = np.full((96, 128), 2, np.float32)
+    sparse[:, 1] = 0  # a column between the lines of every coarse grid
+    first = asked(QuerySettings(budget=20), sparse, image)[0]
+    assert len(first[0]) == 10 and (first[1] == 1).all()
+    assert np.ptp(first[0]) > 40
+
+
 def left_half(sparse: np.ndarray, image: np.ndarray, spread: Callable, depth: Callable,
               maps: dict) -> float:
     """Share of the second round that lies in the left half."""
@@ -114,10 +123,10 @@ def test_the_best_pixels_do_not_lie_on_one_heap() -> None:
 
 
 class Clock:
-    """Goes only when it is told to."""
+    """Goes on by so many milliseconds at every query, and else only when it is told to."""
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
+    def __init__(self, ms: float = 0.0) -> None:
+        self.seconds, self.ms = 0.0, ms
 
     def __call__(self) -> float:
         return self.seconds
@@ -129,10 +138,10 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Completer, Clo
     decode, model = engine.decode, random_model()
 
     def make(ms: float, **settings: object) -> tuple[Completer, Clock]:
-        clock = Clock()
+        clock = Clock(ms)
 
         def slow(model, prefix, suffix, readout):
-            clock.seconds += ms * len(suffix) / 1000
+            clock.seconds += clock.ms * len(suffix) / 1000
             return decode(model, prefix, suffix, readout)
 
         monkeypatch.setattr(engine, "decode", slow)
@@ -169,14 +178,14 @@ def test_without_any_time_a_few_pixels_are_asked_all_the_same(timed: Callable) -
 
 
 def test_a_machine_that_slows_down_is_asked_less(timed: Callable) -> None:
-    settings = {"queries.budget_ms": 1000.0}
-    completer, _ = timed(1.0, **settings)
+    completer, clock = timed(1.0, **{"queries.budget_ms": 1000.0})
     many = len(completer.complete(Frame(*frame())).answers)
-    slower, clock = timed(4.0, **settings)
-    slower._pace._work = dict(completer._pace._work)
-    start = clock.seconds
-    few = len(slower.complete(Frame(*frame())).answers)
+    clock.ms, start = 4.0, clock.seconds
+    few = len(completer.complete(Frame(*frame())).answers)
     assert few < many / 2 and clock.seconds - start < 2.2
+    start = clock.seconds
+    completer.complete(Frame(*frame()))
+    assert clock.seconds - start <= 1.2
 
 
 def test_the_time_for_what_follows_the_queries_is_set_aside() -> None:
@@ -203,6 +212,7 @@ def test_the_first_result_comes_after_the_first_grid_and_the_last_is_that_of_com
     *_, last = results
     whole = completer.complete(given)
     assert len(last.answers) == 100
+    assert first.stats.first_queries == last.stats.first_queries == len(first.answers)
     np.testing.assert_array_equal(last.depth, whole.depth)
     np.testing.assert_array_equal(last.answers.depth[:len(first.answers)], first.answers.depth)
 

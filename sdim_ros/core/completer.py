@@ -162,7 +162,7 @@ class Completer:
             stats = Stats(
                 points=int((sparse > 0).sum()), cleaned=cleaned,
                 queries=len(answers) + len(hidden.truth), calibration_queries=len(hidden.truth),
-                fill=blend.describe(), trust=blend.trust,
+                first_queries=rounds.first, fill=blend.describe(), trust=blend.trust,
                 out_of_range=self._out_of_range(sparse), gpu_mb=self._gpu_mb(), ms=dict(watch.ms))
             doubted = confidence.doubts(hidden.truth, said)
             yield _checked(DenseDepth(depth, sure, fill_only, answers, stats, doubted))

@@ -36,12 +36,16 @@ class Rounds:
 
     Args:
         maps: classical fills of this frame, (H, W) float32 metres by method.
+
+    Attributes:
+        answers: all of them so far, round by round.
+        first: how many of them are of the first round.
     """
 
     def __init__(self, sparse: np.ndarray, image: np.ndarray, maps: Mapping[str, np.ndarray],
                  settings: QuerySettings) -> None:
         self.sparse, self.image, self.maps = sparse, image, maps
-        self.answers = joined([])
+        self.answers, self.first = joined([]), 0
         self._left = queries.budget_of(sparse, settings)
         self._free = sparse <= 0
 
@@ -70,14 +74,15 @@ class Rounds:
             return np.nonzero(self._free)
         if len(self.answers) == 0:
             rows, cols = queries.regular_grid(self._free, count)
-            if len(rows):
+            if len(rows) > count / 4:
                 return rows, cols
-        # A coarse grid may miss all that is missing.
+        # A coarse grid may miss nearly all that is missing.
         score = interest(self.sparse, self.image, self.answers, self.maps)
         return best_spread_out(np.where(self._free, score, -np.inf), count)
 
     def told(self, answers: Answers) -> None:
         """The answers of the last round."""
+        self.first = self.first or len(answers)
         self.answers = joined([self.answers, answers])
 
 
