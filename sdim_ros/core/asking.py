@@ -100,14 +100,15 @@ class Asker:
         """Numbers of the queries of each tile, and the tile on the model's device."""
         # Tiles of one size: a small rest would cost a pass like a full one.
         tiles = min(-(-longest * len(questions) // self.tile), longest)
-        size = -(-longest // tiles)
+        size, total = -(-longest // tiles), longest
         if self._recorder is not None:  # few shapes, each of which is recorded once
             step = FINE if size <= 16 * FINE else 4 * FINE
             size = -(-size // step) * step
-        asked = queries.stack(self._described(prefix, questions, tiles * size))
-        asked = asked.to(self._model.device)
-        for start in range(0, tiles * size, size):
-            yield np.arange(start, start + size), asked.part(start, start + size)
+            total = tiles * size
+        asked = queries.stack(self._described(prefix, questions, total)).to(self._model.device)
+        for start in range(0, total, size):
+            stop = min(start + size, total)
+            yield np.arange(start, stop), asked.part(start, stop)
 
     def _described(self, prefix: Prefix, questions: list[Questions], count: int
                    ) -> list[PixelQueries]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,8 +19,10 @@ from sdim_ros.core.blend import (
 from sdim_ros.core.config import Settings
 from sdim_ros.core.graphs import Recorder
 from sdim_ros.core.model import ModelInput, Prefix, SdimModel, random_twin
+from sdim_ros.core.pace import Pace, TimeLeft
 from sdim_ros.core.point_token import guess_everywhere
 from sdim_ros.core.projection import clean_depth
+from sdim_ros.core.refinement import Rounds
 from sdim_ros.core.types import (
     Answers, BadInput, DenseDepth, Frame, ModelFailed, ModelLost, OutOfMemory, Stats,
 )
@@ -39,17 +42,19 @@ class _Stopwatch:
 
     Attributes:
         beat: called at every stage and between passes: a sign of life that may end the frame.
+        clock: seconds.
     """
 
     beat: Callable[[], None] = lambda: None
+    clock: Callable[[], float] = time.perf_counter
     ms: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         self.beat()
-        start = time.perf_counter()
+        start = self.clock()
         yield
-        self.ms[name] = self.ms.get(name, 0.0) + 1000 * (time.perf_counter() - start)
+        self.ms[name] = self.ms.get(name, 0.0) + 1000 * (self.clock() - start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +75,15 @@ class Completer:
     Args:
         settings: everything that can be set.
         model: a network in memory; None = the one that the settings name.
+        clock: seconds, for the statistics and ``queries.budget_ms``.
 
     Raises:
         ModelUnavailable: when the model cannot be loaded; the message says which and why.
     """
 
-    def __init__(self, settings: Settings, model: SdimModel | None = None) -> None:
+    def __init__(self, settings: Settings, model: SdimModel | None = None,
+                 clock: Callable[[], float] = time.perf_counter) -> None:
+        self._pace = Pace(clock)
         self.model = checkpoint.load(settings.model) if model is None else model
         self._together = self.model.device.type == "cuda"
         self._recorder = Recorder() if self._together else None
@@ -114,14 +122,14 @@ class Completer:
         """What puts questions to the model, with tiles as the settings say."""
         return Asker(self.model, self.settings.queries.tile, self._recorder)
 
-    @torch.inference_mode()
     def complete(self, frame: Frame, *, blind: bool = False,
                  beat: Callable[[], None] | None = None) -> DenseDepth:
         """Dense depth of one frame. Measured pixels that were kept come out bit-exact.
 
         Args:
             frame: image and sparse depth.
-            blind: show the model a grey image; all else, the fills as well, stays equal.
+            blind: show the model a grey image; all else, the fills as well, stays equal, but for
+                the pixels that are chosen by its answers.
             beat: called between stages and passes, as a sign of life; what it raises ends the
                 frame.
 
@@ -131,47 +139,100 @@ class Completer:
             ModelFailed: when the model's answers are not finite, or memory ran out.
         """
         try:
-            return self._complete(frame, blind, beat)
+            return next(self._results(frame, blind, beat, every=False))
         except OutOfMemory:
             # Once more, with as little at a time as possible.
             self._together = False
             if self.model.device.type == "cuda":
                 torch.cuda.empty_cache()
-        return self._complete(frame, blind, beat)
+        return next(self._results(frame, blind, beat, every=False))
 
-    def _complete(self, frame: Frame, blind: bool, beat: Callable[[], None] | None) -> DenseDepth:
-        watch = _Stopwatch(beat) if beat else _Stopwatch()
+    def improve(self, frame: Frame, *, blind: bool = False,
+                beat: Callable[[], None] | None = None) -> Iterator[DenseDepth]:
+        """Results of one frame that get better: the first after the first grid of queries.
+
+        All is as for ``complete``, whose result is the last one. Each of them costs a fill.
+        """
+        return self._results(frame, blind, beat, every=True)
+
+    @torch.inference_mode()
+    def _results(self, frame: Frame, blind: bool, beat: Callable[[], None] | None, every: bool
+                 ) -> Iterator[DenseDepth]:
+        """The result after every round of queries, or after the last one alone."""
+        pace = self._pace
+        watch = _Stopwatch(beat or (lambda: None), pace.clock)
+        time_left = TimeLeft(pace, self.settings.queries.budget_ms, frame.sparse.size, every)
         if self.model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.model.device)
-        with watch.stage("prepare"):
+        with watch.stage("prepare"), pace.measured("prepare", frame.sparse.size):
             sparse, cleaned = self.clean(frame)
             view = _View.of(frame.image, blind)
             maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
-            rows, cols = queries.pixels_to_ask(sparse, self.settings.queries)
         prefix = self._encode(view, [sparse], watch, [maps])
-        asked = Questions(sparse, rows, cols, _at(maps, (rows, cols)))
-        pending = self._start(prefix, [asked], watch)
-        with watch.stage("calibrate"):  # while a GPU works on the answers
+        rounds = Rounds(sparse, frame.image, maps, self.settings.queries)
+        started = None if self.settings.queries.budget_ms else self._next_round(
+            rounds, prefix, math.inf, watch)
+        with watch.stage("calibrate"):  # while a GPU works on the first answers
             folds = self._folds(frame, sparse)
             hidden = out_of_fold(sparse, frame.image, folds, self._fills_needed(),
                                  self.model.takes_maps(*sparse.shape))
-        pending_hidden = self._ask_hidden(view, sparse, folds, hidden, watch)
-        answers, = self._finish(pending, watch)
-        said = _joined(hidden, [a for p in pending_hidden for a in self._finish(p, watch)])
+        asked = self._ask_hidden(view, sparse, folds, hidden, watch)
+        said = _joined(hidden, [a for p in asked for a in self._finish(p, watch)])
+        pace.learn("hidden", watch.ms.get("query_passes", 0.0), len(hidden.truth))
         with watch.stage("fill"):
             blend = self._blend(hidden, said)
-            depth, fill_only = apply_blend(blend, sparse, frame.image, answers, maps,
-                                           self._guess(prefix.mixing, maps))
-        with watch.stage("confidence"):
-            sure = confidence.of_map(
-                sparse, frame.image, depth, maps, answers, hidden, said, blend)
-        stats = Stats(
-            points=int((sparse > 0).sum()), cleaned=cleaned,
-            queries=len(answers) + len(hidden.truth), calibration_queries=len(hidden.truth),
-            fill=blend.describe(), trust=blend.trust,
-            out_of_range=self._out_of_range(sparse), gpu_mb=self._gpu_mb(), ms=watch.ms)
-        doubted = confidence.doubts(hidden.truth, said)
-        return _checked(DenseDepth(depth, sure, fill_only, answers, stats, doubted))
+            guess = self._guess(prefix.mixing, maps)
+        for answers in self._answer(rounds, prefix, started, time_left, watch, every):
+            with watch.stage("fill"), pace.measured("fill", sparse.size):
+                depth, fill_only = apply_blend(blend, sparse, frame.image, answers, maps, guess)
+            with watch.stage("confidence"), pace.measured("confidence", sparse.size):
+                sure = confidence.of_map(
+                    sparse, frame.image, depth, maps, answers, hidden, said, blend)
+            stats = Stats(
+                points=int((sparse > 0).sum()), cleaned=cleaned,
+                queries=len(answers) + len(hidden.truth), calibration_queries=len(hidden.truth),
+                first_queries=rounds.first, fill=blend.describe(), trust=blend.trust,
+                out_of_range=self._out_of_range(sparse), gpu_mb=self._gpu_mb(), ms=dict(watch.ms))
+            doubted = confidence.doubts(hidden.truth, said)
+            yield _checked(DenseDepth(depth, sure, fill_only, answers, stats, doubted))
+
+    def _next_round(self, rounds: Rounds, prefix: Prefix, limit: float, watch: _Stopwatch
+                    ) -> Pending | None:
+        """Start on the next pixels; None when there are no more."""
+        chosen_by_answers = rounds.sparse.size if len(rounds.answers) else 0
+        with watch.stage("choose"), self._pace.measured("choose", chosen_by_answers):
+            at = rounds.next(limit)
+        if len(at[0]) == 0:
+            return None
+        asked = Questions(rounds.sparse, *at, _at(rounds.maps, at))
+        return self._start(prefix, [asked], watch)
+
+    def _answer(self, rounds: Rounds, prefix: Prefix, started: Pending | None,
+                time_left: TimeLeft, watch: _Stopwatch, every: bool) -> Iterator[Answers]:
+        """All answers so far, after every round of queries or after the last one alone.
+
+        Args:
+            started: the first round, where it has begun.
+        """
+        pace = self._pace
+        while True:
+            if started is None:
+                limit = time_left.queries(len(rounds.answers), self._asker.tile)
+                begun, chosen = pace.clock(), watch.ms.get("choose", 0.0)
+                started = self._next_round(rounds, prefix, limit, watch)
+                begun += (watch.ms.get("choose", 0.0) - chosen) / 1000
+            else:
+                begun = pace.clock()
+            if started is None:
+                break
+            answers, = self._finish(started, watch)
+            pace.learn("query", 1000 * (pace.clock() - begun), len(answers))
+            rounds.told(answers)
+            started = None
+            if every:
+                yield rounds.answers
+        if not every or len(rounds.answers) == 0:
+            yield rounds.answers
 
     @torch.inference_mode()
     def ask(self, frame: Frame, rows: np.ndarray, cols: np.ndarray, *,

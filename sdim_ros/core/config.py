@@ -65,6 +65,13 @@ class QuerySettings:
         choices=("fast", "balanced", "exact", "paper"))
     budget: int = setting(
         0, "Pixels asked per frame; 0 = what the preset says.", low=0, high=4_000_000)
+    budget_ms: float = setting(
+        0.0, "Time that a frame may take, in milliseconds: fewer pixels are asked where that many "
+        "would take longer; 0 = it takes what it takes.", low=0.0, high=3_600_000.0)
+    refined: float = setting(
+        0.0, "Share of the pixels that is asked after a first grid, where the answers are unsure, "
+        "depths differ and nothing known is near; the embedded model gains nothing from it.",
+        low=0.0, high=0.9)
     tile: int = setting(
         0, "Queries per pass of the language model, smaller needs less memory; 0 = 512 on a CPU, "
         "4096 on a GPU, halved where memory runs out.", low=0, high=65536)

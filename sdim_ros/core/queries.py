@@ -16,27 +16,36 @@ from sdim_ros.core.point_token import PixelQueries
 BUDGETS = {"fast": 500, "balanced": 1500}
 
 
-def pixels_to_ask(sparse: np.ndarray, settings: QuerySettings) -> tuple[np.ndarray, np.ndarray]:
-    """A regular grid over the missing pixels, as fine as the budget allows.
+def budget_of(sparse: np.ndarray, settings: QuerySettings) -> int:
+    """How many pixels are asked of a frame: all that are missing for ``exact`` and ``paper``.
 
     Args:
         sparse: (H, W) metres, 0 = missing.
+    """
+    missing = int(np.count_nonzero(sparse <= 0))
+    return min(missing, settings.budget or BUDGETS.get(settings.preset, missing))
+
+
+def regular_grid(missing: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """A regular grid over the missing pixels, as fine as the count allows.
+
+    Args:
+        missing: (H, W) bool.
+        count: pixels at most.
 
     Returns:
-        rows, cols: (Q,) int64; every missing pixel for the presets ``exact`` and ``paper``.
+        rows, cols: (Q,) int64; every missing pixel where the count allows it.
     """
-    missing = sparse <= 0
-    budget = settings.budget or BUDGETS.get(settings.preset, missing.sum())
-    if budget >= missing.sum():
+    if count >= missing.sum():
         return np.nonzero(missing)
     # As if all that is missing lay side by side; made coarser until it keeps the budget.
-    step = max(1.0, math.sqrt(missing.sum() / budget))
+    step = max(1.0, math.sqrt(missing.sum() / count))
     while True:
-        rows, cols = (_centred(n, step) for n in sparse.shape)
+        rows, cols = (_centred(n, step) for n in missing.shape)
         grid = np.zeros_like(missing)
         grid[np.ix_(rows, cols)] = True
         grid &= missing
-        if grid.sum() <= budget:
+        if grid.sum() <= count:
             return np.nonzero(grid)
         step *= 1.02
 
@@ -56,6 +65,11 @@ def positions(rows: np.ndarray, cols: np.ndarray, size: tuple[int, int]) -> torc
     """Pixels (...,) of an image of ``size`` (H, W) -> (1, ..., 2) float32 x and y from 0 to 1."""
     xy = np.stack([cols, rows], axis=-1).astype(np.float32) + 0.5
     return torch.from_numpy(xy / np.array(size[::-1], np.float32))[None]
+
+
+def _tells_neighbours(config: SdimConfig) -> bool:
+    """Whether anything of a query depends on the measurements next to it."""
+    return config.addressing == "point" and not (config.told == "guess" and config.hints)
 
 
 def describe(config: SdimConfig, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
@@ -80,8 +94,8 @@ def describe(config: SdimConfig, sparse: np.ndarray, rows: np.ndarray, cols: np.
     def depth(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.nan_to_num(values / unit).astype(np.float32))[None]
 
-    # Whom the guess alone is told, the neighbours are not; looking for them takes its time.
-    k = 0 if config.told == "guess" else config.neighbours
+    # Finding them takes time that grows with the points.
+    k = config.neighbours if _tells_neighbours(config) else 0
     if n and k:
         near_rows, near_cols = fill.nearest_points(sparse, rows, cols, k)
         near_value = sparse[near_rows, near_cols]

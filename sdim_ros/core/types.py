@@ -140,7 +140,10 @@ class Stats:
     Attributes:
         points: measured pixels used.
         cleaned: pixels removed at the door, by reason (``not_finite``, ``negative``, ``range``).
-        queries: pixels asked of the model, and of those the ones asked to calibrate the fill.
+        queries, calibration_queries: pixels asked of the model, and of those the ones asked to
+            calibrate the fill.
+        first_queries: answers of the first round, which come before the others: spread evenly
+            over the image they are a fair sample of it, as those asked where it is hard are not.
         fill: name and weight of each classical fill, e.g. ``"0.7 edge_aware + 0.3 linear"``.
         trust: weight of the model's answers in the map, 0 = the fill alone.
         out_of_range: measured depths that the checkpoint's numbers cannot spell.
@@ -152,6 +155,7 @@ class Stats:
     cleaned: dict[str, int] = field(default_factory=dict)
     queries: int = 0
     calibration_queries: int = 0
+    first_queries: int = 0
     fill: str = ""
     trust: float = 0.0
     out_of_range: int = 0

@@ -105,11 +105,15 @@ class FrameJudge:
     def _at_asked_pixels(
         self, frame: Frame, sparse: np.ndarray, reference: np.ndarray, dense: DenseDepth
     ) -> dict[str, dict[str, dict[str, float]]]:
-        """The model's own text answers beside other values at the very same pixels."""
-        rows, cols = dense.answers.rows, dense.answers.cols
+        """The model's own text answers beside other values at the very same pixels.
+
+        They are those of the first round: the others are asked where it is hard.
+        """
+        first = slice(dense.stats.first_queries or None)
+        rows, cols = dense.answers.rows[first], dense.answers.cols[first]
         hints = self.completer.hints(frame, rows, cols)
         makers: dict[str, Callable[[], np.ndarray]] = {
-            "answers": lambda: dense.answers.depth,
+            "answers": lambda: dense.answers.depth[first],
             "answers_linear": lambda: fill.linear_at(sparse, rows, cols),
             "answers_hint": lambda: hints[HINT],
             "answers_guess": lambda: guess[rows, cols],
