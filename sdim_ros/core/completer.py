@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from sdim_ros.core import checkpoint, confidence, engine, queries
+from sdim_ros.core import checkpoint, confidence, engine, error_model, queries
 from sdim_ros.core.blend import (
     Blend, OutOfFold, apply_blend, fit_blend, hidden_folds, out_of_fold,
 )
 from sdim_ros.core.config import Settings
+from sdim_ros.core.error_model import ErrorModel
+from sdim_ros.core.evidence import Evidence, RecentErrors
 from sdim_ros.core.model import Prefix, SdimModel, random_twin
 from sdim_ros.core.point_token import guess_everywhere
 from sdim_ros.core.projection import clean_depth
@@ -67,6 +69,10 @@ class Completer:
         settings: everything that can be set.
         model: a network in memory; None = the one that the settings name.
 
+    Attributes:
+        recent: what the last frames of this camera told about errors, for the confidence of the
+            next ones; None = every frame stands for itself, in whatever order they come.
+
     Raises:
         ModelUnavailable: when the model cannot be loaded; the message says which and why.
     """
@@ -74,6 +80,7 @@ class Completer:
     def __init__(self, settings: Settings, model: SdimModel | None = None) -> None:
         self.settings = settings
         self.model = checkpoint.load(settings.model) if model is None else model
+        self.recent: RecentErrors | None = None
 
     @property
     def description(self) -> str:
@@ -133,15 +140,17 @@ class Completer:
             depth, fill_only = apply_blend(blend, sparse, frame.image, answers, maps,
                                            self._guess(prefix.mixing, maps))
         with watch.stage("confidence"):
-            sure = confidence.of_map(
-                sparse, frame.image, depth, maps, answers, hidden, said, blend)
+            errors = self._error_model(
+                frame, confidence.known_errors(hidden, said, blend), None if blind else self.recent)
+            sure, interval = confidence.of_map(
+                sparse, frame.image, depth, maps, answers, errors)
         stats = Stats(
             points=int((sparse > 0).sum()), cleaned=cleaned,
             queries=len(answers) + len(hidden.truth), calibration_queries=len(hidden.truth),
             fill=blend.describe(), trust=blend.trust,
             out_of_range=self._out_of_range(sparse), gpu_mb=self._gpu_mb(), ms=watch.ms)
         doubted = confidence.doubts(hidden.truth, said)
-        return _checked(DenseDepth(depth, sure, fill_only, answers, stats, doubted))
+        return _checked(DenseDepth(depth, sure, fill_only, answers, stats, doubted, interval))
 
     @torch.inference_mode()
     def ask(self, frame: Frame, rows: np.ndarray, cols: np.ndarray, *,
@@ -233,8 +242,17 @@ class Completer:
                 # A number of only zeros is no depth: the smallest one instead.
                 value = np.maximum(number.value(path.digits), number.resolution)
                 depth[at] = value * unit
-                spread[at] = engine.interval(path, number) * unit
+                spread[at] = self._spread(prefix, suffix, path) * unit
         return Answers(rows, cols, depth, spread)
+
+    def _spread(self, prefix: Prefix, suffix: torch.Tensor, path: engine.DigitPath) -> np.ndarray:
+        """Half width of the model's own 80 % interval of each query, (N,) in the number's unit."""
+        number = self.model.config.number
+        if not self.settings.confidence.exact_quantiles:
+            return engine.interval(path, number)
+        low, high = (number.value(engine.decode(
+            self.model, prefix, suffix, "median", quantile).digits) for quantile in (0.1, 0.9))
+        return np.maximum(high - low, number.resolution) / 2
 
     @contextmanager
     def _accelerator_named(self) -> Iterator[None]:
@@ -286,6 +304,19 @@ class Completer:
             fixed_method=None if settings.method == "auto" else settings.method,
             fixed_trust=None if settings.trust < 0 else settings.trust)
 
+    def _error_model(self, frame: Frame, known: Evidence, recent: RecentErrors | None
+                     ) -> ErrorModel:
+        """How wrong the map is likely to be, from what this frame and the recent ones tell."""
+        frames = self.settings.confidence.recent_frames
+        if recent is None:
+            return error_model.fit(known)
+        if frames == 0:
+            recent.reset()
+            return error_model.fit(known)
+        model = error_model.fit(known, recent.before(frame.stamp_ns))
+        recent.add(frame.stamp_ns, known, frames)
+        return model
+
     def _out_of_range(self, sparse: np.ndarray) -> int:
         """Measured depths that the checkpoint's numbers cannot spell."""
         known = sparse[sparse > 0]
@@ -320,5 +351,5 @@ def _checked(dense: DenseDepth) -> DenseDepth:
         raise ModelFailed(
             f"{100 * bad.mean():.0f} % of the depths are not usable numbers, expected at most "
             "50 %; check the checkpoint")
-    dense.depth[bad], dense.confidence[bad] = np.nan, 0.0
+    dense.depth[bad], dense.confidence[bad], dense.interval[bad] = np.nan, 0.0, np.nan
     return dense

@@ -39,27 +39,29 @@ def following(positions: Tensor, length: int) -> Tensor:
     return positions.max() + steps.expand(3, -1)
 
 
-def decode(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str) -> DigitPath:
+def decode(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str,
+           quantile: float = 0.5) -> DigitPath:
     """Decode one number per query.
 
     Args:
         suffix: (N, S, C), what each query adds to the prefix (one image).
         readout: ``median`` or ``greedy``.
+        quantile: of the model's distribution, which ``median`` reads instead of the half.
     """
     positions = following(prefix.positions, suffix.shape[1])
-    return decode_digits(model, suffix, positions, prefix.cache, readout)
+    return decode_digits(model, suffix, positions, prefix.cache, readout, quantile)
 
 
 def decode_digits(model: SdimModel, embeds: Tensor, positions: Tensor,
-                  shared: PrefixCache | None, readout: str) -> DigitPath:
+                  shared: PrefixCache | None, readout: str, quantile: float = 0.5) -> DigitPath:
     """Read digit after digit, each fed back before the next.
 
     Args:
         embeds: (N, L, C) at (3, L) positions, the first tokens of every sequence.
         shared: keys and values of the prefix; None = the sequences hold the prefix themselves.
-        readout: ``median`` or ``greedy``.
+        readout, quantile: as for ``decode``.
     """
-    own, target = OwnCache(), embeds.new_full((len(embeds),), 0.5, dtype=torch.float64)
+    own, target = OwnCache(), embeds.new_full((len(embeds),), quantile, dtype=torch.float64)
     digits, probabilities = [], []
     for slot in range(model.config.number.digits):
         hidden = model.language(embeds, positions, own, shared)[:, -1]
@@ -89,7 +91,7 @@ def fed_back(model: SdimModel, slot: int, digit: Tensor) -> Tensor:
 
 
 def _choose(p: Tensor, target: Tensor, readout: str) -> tuple[Tensor, Tensor]:
-    """The next digit, and for the median the rest of the way to the half inside of it."""
+    """The next digit, and for a quantile the rest of the way to it inside of that digit."""
     if readout == "greedy":
         return p.argmax(-1), target
     reached = p.cumsum(-1)
