@@ -85,6 +85,16 @@ def test_cameras_take_turns_and_each_has_its_own_settings():
     assert all(beats)
 
 
+def test_what_a_camera_remembers_of_its_frames_helps_no_other_camera():
+    models = []
+    shared = SharedModel(lambda settings: models.append(FakeCompleter(settings)) or models[0])
+    cameras, used = [shared.completer(Settings()) for _ in range(2)], []
+    for camera in (*cameras, *cameras):
+        camera.complete(FRAME)
+        used.append(models[0].recent)
+    assert used[0] is used[2] and used[1] is used[3] and used[0] is not used[1]
+
+
 def test_a_camera_that_wants_another_model_is_refused():
     shared = SharedModel(FakeCompleter)
     first = shared.completer(Settings())

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from sdim_ros.core import checkpoint, confidence, engine, error_model, queries
+from sdim_ros.core import checkpoint, confidence, engine, queries
 from sdim_ros.core.blend import (
     Blend, OutOfFold, apply_blend, fit_blend, hidden_folds, out_of_fold,
 )
 from sdim_ros.core.config import Settings
-from sdim_ros.core.error_model import ErrorModel
 from sdim_ros.core.evidence import Evidence, RecentErrors
 from sdim_ros.core.model import Prefix, SdimModel, random_twin
 from sdim_ros.core.point_token import guess_everywhere
@@ -140,10 +139,10 @@ class Completer:
             depth, fill_only = apply_blend(blend, sparse, frame.image, answers, maps,
                                            self._guess(prefix.mixing, maps))
         with watch.stage("confidence"):
-            errors = self._error_model(
-                frame, confidence.known_errors(hidden, said, blend), None if blind else self.recent)
+            known = confidence.known_errors(hidden, said, blend)
             sure, interval = confidence.of_map(
-                sparse, frame.image, depth, maps, answers, errors)
+                sparse, frame.image, depth, maps, answers, known,
+                None if blind else self._recent_errors(frame, known))
         stats = Stats(
             points=int((sparse > 0).sum()), cleaned=cleaned,
             queries=len(answers) + len(hidden.truth), calibration_queries=len(hidden.truth),
@@ -304,18 +303,17 @@ class Completer:
             fixed_method=None if settings.method == "auto" else settings.method,
             fixed_trust=None if settings.trust < 0 else settings.trust)
 
-    def _error_model(self, frame: Frame, known: Evidence, recent: RecentErrors | None
-                     ) -> ErrorModel:
-        """How wrong the map is likely to be, from what this frame and the recent ones tell."""
+    def _recent_errors(self, frame: Frame, known: Evidence) -> Evidence | None:
+        """What the frames before this one told, which is remembered for those after it."""
         frames = self.settings.confidence.recent_frames
-        if recent is None:
-            return error_model.fit(known)
+        if self.recent is None:
+            return None
         if frames == 0:
-            recent.reset()
-            return error_model.fit(known)
-        model = error_model.fit(known, recent.before(frame.stamp_ns))
-        recent.add(frame.stamp_ns, known, frames)
-        return model
+            self.recent.reset()
+            return None
+        before = self.recent.before(frame.stamp_ns)
+        self.recent.add(frame.stamp_ns, known, frames)
+        return before
 
     def _out_of_range(self, sparse: np.ndarray) -> int:
         """Measured depths that the checkpoint's numbers cannot spell."""

@@ -11,15 +11,17 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sdim_ros.core import fill
+from sdim_ros.core import error_model, fill
 from sdim_ros.core.blend import Blend, OutOfFold
-from sdim_ros.core.error_model import TOLERANCE, ErrorModel
+from sdim_ros.core.error_model import TOLERANCE
 from sdim_ros.core.evidence import Evidence
 from sdim_ros.core.types import Answers
 
 # A measured point is doubted when the model, asked with the value hidden, is sure of another one:
 # off by so many times its own interval, and by this share of the depth.
 DOUBT_SPREADS, DOUBT_SHARE = 3.0, 0.2
+# Pixels that stand for all where only their distribution counts.
+SAMPLED = 4000
 
 
 def doubts(truth: np.ndarray, said: Answers) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +95,8 @@ def of_map(
     depth: np.ndarray,
     maps: Mapping[str, np.ndarray],
     answers: Answers | None,
-    model: ErrorModel,
+    known: Evidence,
+    recent: Evidence | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Confidence and interval of a completed map.
 
@@ -103,7 +106,8 @@ def of_map(
         depth: (H, W) float32, metres, NaN = unknown; the completed map.
         maps: classical fills of this frame that exist already, by method.
         answers: the model on this frame; None = there is no model.
-        model: of ``error_model.fit``.
+        known: how wrong the map would be at hidden points of this frame.
+        recent: the same of other frames, if any.
 
     Returns:
         Confidence, (H, W) float32 from 0 to 1: 1 where the measured depth was kept, 0 where
@@ -113,13 +117,21 @@ def of_map(
     """
     fills = {method: maps[method] if method in maps else fill.classical(method, sparse, image)
              for method in ("linear", "guided")}
-    trouble = model.trouble(features(
-        depth, spread_map(answers, image), fill.distance_to_measured(sparse), fills))
+    signs = features(depth, spread_map(answers, image), fill.distance_to_measured(sparse), fills)
+    kept = (sparse > 0) & (depth == sparse)
+    model = error_model.fit(known, _some_of(signs, ~kept), recent)
+    trouble = model.trouble(signs)
     if not (sparse > 0).any():
         trouble = np.where(np.isnan(depth), depth, np.float32(np.inf))
-    kept = (sparse > 0) & (depth == sparse)
     return (np.where(kept, np.float32(1), model.confidence(trouble)),
             np.where(kept, np.float32(0), depth * model.half_width(trouble)))
+
+
+def _some_of(signs: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Signs (3, H, W) of at most ``SAMPLED`` of the pixels, evenly over them, (M, 3) float64."""
+    at = np.flatnonzero(where)
+    chosen = signs.reshape(len(signs), -1)[:, at[::-(-len(at) // SAMPLED) or 1]].T
+    return chosen[np.isfinite(chosen).all(axis=1)].astype(np.float64)
 
 
 def known_errors(hidden: OutOfFold, answers: Answers | None, blend: Blend) -> Evidence:

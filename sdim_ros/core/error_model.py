@@ -22,14 +22,18 @@ COVERAGE = 0.8
 # Offset, one weight for each sign, and how sharply errors gather. A fit to rendered frames with
 # 30 to 1,500 points, but for the offset, which is higher: without evidence, rather too unsure.
 DEFAULT = np.array([-2.1, 1.2, 1.4, 0.5, 1.4])
-# Precision of the prior around the default. A few tens of points outweigh it in the offset; how
-# much each sign counts is nearly the same in all scenes, and seldom worth following.
-PRIOR_PRECISION = np.array([5.0, 100.0, 100.0, 100.0, 100.0])
+# Precision of the prior around the default. A few tens of points outweigh it in the offset, but
+# not in how much each sign counts, which differs less from scene to scene.
+PRIOR_PRECISION = np.array([5.0, 30.0, 30.0, 30.0, 30.0])
 # What the default law says weighs as much as so many points where the interval is set right.
-PRIOR_POINTS = 20
+PRIOR_POINTS = 30
 # Points of other frames weigh as much as so many of the frame itself, at most.
 POOLED_POINTS = 100
 FOLDS = 5
+# Ranges of trouble in which known points and missing pixels are counted, and how fast points
+# that are unlike the pixels lose their weight. On rendered scenes this brought intervals from
+# LiDAR lines from 75 to 79 % of the truths, and from semi-dense stereo from 66 to 78 %.
+LEVELS, CAUTION = 5, 6
 STEPS = 30
 
 
@@ -67,30 +71,54 @@ class ErrorModel:
                 (trouble + np.float32(self.reach)) / np.float32(self.sharpness))
 
 
-def fit(own: Evidence, pooled: Evidence | None = None) -> ErrorModel:
-    """The law that fits best, drawn to the default where points are few.
+def fit(own: Evidence, missing: np.ndarray, pooled: Evidence | None = None) -> ErrorModel:
+    """The law that fits best, drawn to the default where points tell little.
 
     Args:
         own: of the frame itself; neighbours on a scan line follow each other.
+        missing: (M, F) signs of pixels whose error is asked for; M may be 0.
         pooled: of other frames. It is left out as a whole where it foretells the errors of the
             frame itself worse than the default does, as after a change of the scene.
     """
-    parts = [(own, 1.0)]
+    parts = [(own, _weights(own.signs, missing))]
     if pooled is not None and len(pooled):
-        weight = min(1.0, POOLED_POINTS / len(pooled))
-        law = _law(_columns(pooled), np.full(len(pooled), weight))
-        mine = _columns(own)
-        if _cost(law, mine, np.ones(len(own))) <= _cost(DEFAULT, mine, np.ones(len(own))):
-            parts.append((pooled, weight))
-    columns = np.concatenate([_columns(part) for part, _ in parts])
-    weights = np.concatenate([np.full(len(part), weight) for part, weight in parts])
-    fold = np.concatenate([np.arange(len(part)) * FOLDS // max(len(part), 1) for part, _ in parts])
+        weights = _weights(pooled.signs, missing)
+        weights *= min(1.0, POOLED_POINTS / max(weights.sum(), 1e-9))
+        law = _law(_columns(pooled), weights)
+        if _cost(law, _columns(own), parts[0][1]) <= _cost(DEFAULT, _columns(own), parts[0][1]):
+            parts.append((pooled, weights))
+    columns = np.concatenate([_columns(points) for points, _ in parts])
+    weights = np.concatenate([weights for _, weights in parts])
+    fold = np.concatenate(
+        [np.arange(len(points)) * FOLDS // max(len(points), 1) for points, _ in parts])
     law = _law(columns, weights)
     scores = np.zeros(len(columns))
     for number in np.unique(fold):
         out = fold == number
-        scores[out] = columns[out] @ _law(columns[~out], weights[~out])
+        scores[out] = columns[out] @ _law(columns[~out], weights[~out], law)
     return ErrorModel(law[:-1], float(law[-1]), _reach(scores, weights))
+
+
+def _weights(known: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """How much each known point tells about the missing pixels, (N,), 1 at most in the mean.
+
+    A sensor measures where it can; the pixels that it leaves out may be harder. Points like them
+    count more, as in conformal prediction under covariate shift (Tibshirani et al., NeurIPS
+    2019). The fewer such points there are, the less all of them count against the default.
+
+    Args:
+        known, missing: (N, F) and (M, F) signs.
+    """
+    if len(known) == 0 or len(missing) == 0:
+        return np.ones(len(known))
+    trouble, wanted = (signs @ DEFAULT[1:-1] for signs in (known, missing))
+    edges = np.quantile(wanted, np.arange(1, LEVELS) / LEVELS)
+    level, levels = np.searchsorted(edges, trouble), np.searchsorted(edges, wanted)
+    has = (np.bincount(level, minlength=LEVELS) + 1) / (len(known) + LEVELS)
+    should_have = np.bincount(levels, minlength=LEVELS) / len(missing)
+    ratio = should_have / has
+    alike = 1 / (should_have @ ratio)  # 1 where the two are distributed alike, else less
+    return ratio[level] / max(ratio[level].mean(), 1e-9) * alike ** CAUTION
 
 
 def _reach(scores: np.ndarray, weights: np.ndarray) -> float:
@@ -109,19 +137,22 @@ def _columns(points: Evidence) -> np.ndarray:
 
 def _cost(law: np.ndarray, columns: np.ndarray, weights: np.ndarray) -> float:
     """Negative logarithm of the likelihood; convex in the law."""
-    scores = columns @ law
-    return float(weights @ (2 * np.logaddexp(0, scores) - scores)
+    size = np.abs(columns @ law)
+    return float(weights @ (size + 2 * np.log1p(np.exp(-size)))
                  - weights.sum() * np.log(law[-1]))
 
 
-def _law(columns: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Maximum a posteriori law by Newton's method: weights and sharpness, (2 + F,)."""
+def _law(columns: np.ndarray, weights: np.ndarray, start: np.ndarray = DEFAULT) -> np.ndarray:
+    """Maximum a posteriori law by Newton's method: weights and sharpness, (2 + F,).
+
+    It is the same from every start, but near it sooner.
+    """
 
     def total(law: np.ndarray) -> float:
         away = law - DEFAULT
         return _cost(law, columns, weights) + PRIOR_PRECISION / 2 @ np.square(away)
 
-    law, cost, points = DEFAULT, total(DEFAULT), weights.sum()
+    law, cost, points = start, total(start), weights.sum()
     for _ in range(STEPS):
         under = expit(columns @ law)
         slope = columns.T @ (weights * (2 * under - 1)) + PRIOR_PRECISION * (law - DEFAULT)
