@@ -117,7 +117,9 @@ def _weights(known: np.ndarray, missing: np.ndarray) -> np.ndarray:
     has = (np.bincount(level, minlength=LEVELS) + 1) / (len(known) + LEVELS)
     should_have = np.bincount(levels, minlength=LEVELS) / len(missing)
     ratio = should_have / has
-    alike = 1 / (should_have @ ratio)  # 1 where the two are distributed alike, else less
+    # How unlike the two are distributed (chi-squared), beyond what chance does to few points.
+    unlike = max(should_have @ ratio - 1 - (LEVELS - 1) / len(known), 0)
+    alike = 1 / (1 + unlike)
     return ratio[level] / max(ratio[level].mean(), 1e-9) * alike ** CAUTION
 
 
