@@ -115,11 +115,12 @@ def test_the_order_of_the_frames_does_not_matter(sample):
               for seed in range(2)]
 
     def judged(order, recent=None):
-        completer.recent = recent or completer.recent
+        completer.recent = recent
         judge = FrameJudge(("sdim",), completer)
         found = {i: judge(inputs[i], sample.truth, i).result for i in order}
         return [(found[i].errors, found[i].certainty) for i in range(2)]
 
+    assert completer.recent is None
     alone = judged([0, 1])
     assert alone == judged([1, 0])
     assert judged([0, 1], RecentErrors()) != alone == judged([1, 0], RecentErrors())
