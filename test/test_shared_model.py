@@ -16,6 +16,7 @@ import ros_process
 from ros_process import FakeCompleter, NodeProcess, Peer
 
 from sdim_ros.core.config import Settings, with_values
+from sdim_ros.core.evidence import RecentErrors
 from sdim_ros.core.types import Frame, ModelFailed, ModelUnavailable
 from sdim_ros.ros.shared_model import SharedModel
 
@@ -93,6 +94,14 @@ def test_what_a_camera_remembers_of_its_frames_helps_no_other_camera():
         camera.complete(FRAME)
         used.append(models[0].recent)
     assert used[0] is used[2] and used[1] is used[3] and used[0] is not used[1]
+
+
+def test_the_node_remembers_its_frames_and_an_evaluation_does_not():
+    from sdim_ros.ros.node import load_completer
+    from sdim_ros.tools.complete import load_completer as of_the_command_line
+
+    assert isinstance(load_completer(Settings()).recent, RecentErrors)
+    assert of_the_command_line(Settings()).recent is None
 
 
 def test_a_camera_that_wants_another_model_is_refused():
