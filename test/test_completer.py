@@ -12,6 +12,7 @@ from models import CONFIG, frame, random_model
 from sdim_ros.core import engine, fill
 from sdim_ros.core.completer import Completer, with_random_weights
 from sdim_ros.core.config import Settings, with_values
+from sdim_ros.core.evidence import RecentErrors
 from sdim_ros.core.model import ModelInput, Prefix
 from sdim_ros.core.types import BadInput, Frame, ModelFailed, ModelLost, OutOfMemory
 
@@ -35,6 +36,8 @@ def test_every_pixel_gets_a_depth_and_measured_ones_keep_theirs_to_the_bit(
     assert dense.depth.dtype == dense.confidence.dtype == np.float32
     assert (dense.confidence[measured] == 1).all()
     assert ((dense.confidence >= 0) & (dense.confidence <= 1)).all()
+    assert (dense.interval[measured] == 0).all() and (dense.interval[~measured] > 0).all()
+    assert np.isfinite(dense.interval).all() and dense.interval.dtype == np.float32
     assert dense.stats.points == measured.sum()
 
 
@@ -137,6 +140,36 @@ def test_ask_gives_the_same_answers_as_complete(completer: Completer) -> None:
     dense = completer.complete(scene())
     answers = completer.ask(scene(), dense.answers.rows, dense.answers.cols)
     np.testing.assert_array_equal(answers.depth, dense.answers.depth)
+
+
+def test_exact_quantiles_change_how_sure_the_model_is_and_not_what_it_says(
+        completer: Completer) -> None:
+    exact = Completer(with_values(completer.settings, {"confidence.exact_quantiles": True}),
+                      completer.model)
+    read, paths = exact.complete(scene()), completer.complete(scene())
+    np.testing.assert_array_equal(read.depth, paths.depth)
+    assert (read.answers.spread > 0).all() and (read.answers.spread != paths.answers.spread).any()
+    # Of these untrained weights the digits beside the path tell the quantiles only roughly.
+    assert np.corrcoef(read.answers.spread, paths.answers.spread)[0, 1] > 0.3
+
+
+def test_recent_frames_count_where_the_caller_remembers_them_and_for_the_confidence_alone(
+        completer: Completer) -> None:
+    settings = with_values(completer.settings, {
+        "confidence.recent_frames": 2, "queries.budget": 20, "fill.folds": 2})
+    pooling, single = (Completer(settings, completer.model) for _ in range(2))
+    pooling.recent = RecentErrors()
+    given = [Frame(*frame(seed, points=30), stamp_ns=seed) for seed in range(4)]
+    pooled, alone = ([c.complete(each) for each in given] for c in (pooling, single))
+    for one, other in zip(pooled, alone, strict=True):
+        np.testing.assert_array_equal(one.depth, other.depth)
+    np.testing.assert_array_equal(pooled[0].interval, alone[0].interval)
+    assert (pooled[3].interval != alone[3].interval).any() and len(pooling.recent) == 2
+    pooling.complete(dataclasses.replace(given[3], stamp_ns=9), blind=True)
+    assert pooling.recent.before(9) is not None and len(pooling.recent.before(10)) == 60
+    pooling.reconfigure(with_values(pooling.settings, {"confidence.recent_frames": 0}))
+    np.testing.assert_array_equal(pooling.complete(given[3]).interval, alone[3].interval)
+    assert len(pooling.recent) == 0
 
 
 def test_random_weights_have_the_same_architecture_and_other_answers(

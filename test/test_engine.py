@@ -63,11 +63,11 @@ def assert_equals_full_forwards(model: SdimModel, prefix: Prefix, suffix: torch.
             if readout == "greedy":
                 assert digits.tolist() == logits.argmax(-1).tolist()
             else:
-                assert_is_median(logits.softmax(-1).numpy(), digits)
+                assert_is_quantile(logits.softmax(-1).numpy(), digits, 0.5)
 
 
-def assert_is_median(probabilities: np.ndarray, digits: np.ndarray) -> None:
-    """Half of the probability lies below the number and half above, as the full forwards say.
+def assert_is_quantile(probabilities: np.ndarray, digits: np.ndarray, share: float) -> None:
+    """That share of the probability lies below the number, as the full forwards say.
 
     To the last digit the descent magnifies rounding ten thousand times, so near a boundary the
     digits themselves may differ by one step; the probability at the boundary may not.
@@ -76,7 +76,7 @@ def assert_is_median(probabilities: np.ndarray, digits: np.ndarray) -> None:
     for p, digit in zip(probabilities, digits, strict=True):
         below += mass * p[:digit].sum()
         mass *= p[digit]
-    assert below - 1e-5 <= 0.5 <= below + mass + 1e-5
+    assert below - 1e-5 <= share <= below + mass + 1e-5
 
 
 @pytest.mark.parametrize("count", [1, 7])
@@ -184,6 +184,21 @@ def test_teacher_forcing_sees_what_decoding_saw() -> None:
     path = engine.decode(model, prefix, suffix[0], "median")
     logits = engine.teacher_forced(model, prefix, suffix, torch.from_numpy(path.digits)[None])
     np.testing.assert_allclose(logits[0].softmax(-1), path.probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize("quantile", [0.1, 0.9])
+@torch.inference_mode()
+def test_another_quantile_is_read_as_exactly_as_the_median(quantile: float) -> None:
+    model = random_model()
+    prefix, asked = ask(model, 5)
+    suffix = model.point_suffix(prefix, asked)[0]
+    path = engine.decode(model, prefix, suffix, "median", quantile)
+    for i, digits in enumerate(path.digits):
+        logits = full_forwards(model, prefix, suffix[i], digits)
+        assert_is_quantile(logits.softmax(-1).numpy(), digits, quantile)
+    median = engine.decode(model, prefix, suffix, "median").digits
+    apart = model.config.number.value(path.digits) - model.config.number.value(median)
+    assert (apart * (quantile - 0.5) > 0).all()
 
 
 def test_the_median_descent_is_the_median_of_all_numbers() -> None:

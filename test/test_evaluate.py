@@ -11,12 +11,14 @@ from models import CONFIG, random_model
 
 from sdim_ros.core import fill
 from sdim_ros.core.completer import Completer
-from sdim_ros.core.config import Settings
+from sdim_ros.core.config import Settings, with_values
+from sdim_ros.core.evidence import RecentErrors
 from sdim_ros.core.types import Answers, BadInput, DenseDepth, ModelFailed, Stats
-from sdim_ros.tools import cli, evaluate
+from sdim_ros.tools import cli, evaluate, report
 from sdim_ros.tools.datasets.catalogue import open_dataset
 from sdim_ros.tools.datasets.frames import Sample
 from sdim_ros.tools.frame_judge import FrameJudge
+from sdim_ros.tools.results import FrameResult
 
 
 class FakeCompleter:
@@ -105,6 +107,40 @@ def test_what_the_fusion_guesses_is_judged_beside_what_the_text_answers(sample):
     without = FrameJudge(("answers", "answers_guess"), Completer(
         Settings(), random_model()))(frame, sample.truth, 0).result
     assert "answers" in without.errors and "answers_guess" not in without.errors
+
+
+def test_the_order_of_the_frames_does_not_matter(sample):
+    """Where the confidence remembers frames, as in the node, it does: this can fail."""
+    settings = with_values(Settings(), {"queries.budget": 20, "fill.folds": 2})
+    completer = Completer(settings, random_model())
+    inputs = [dataclasses.replace(evaluate.draw_input(sample, "40", None, seed), stamp_ns=seed)
+              for seed in range(2)]
+
+    def judged(order, recent=None):
+        completer.recent = recent
+        judge = FrameJudge(("sdim",), completer)
+        found = {i: judge(inputs[i], sample.truth, i).result for i in order}
+        return [(found[i].errors, found[i].certainty) for i in range(2)]
+
+    assert completer.recent is None
+    alone = judged([0, 1])
+    assert alone == judged([1, 0])
+    assert judged([0, 1], RecentErrors()) != alone == judged([1, 0], RecentErrors())
+
+
+def test_certainty_covers_the_pixels_that_were_not_given_and_reaches_the_report(sample):
+    frame = evaluate.draw_input(sample, "400", None, 0)
+    completer = Completer(with_values(Settings(), {"queries.budget": 50}), random_model())
+    judged = FrameJudge(("sdim",), completer)(frame, sample.truth, 0)
+    result, dense, hidden = judged.result, judged.dense, frame.sparse == 0
+    error = np.abs(dense.depth - sample.truth)
+    assert result.certainty["coverage"] == pytest.approx((error <= dense.interval)[hidden].mean())
+    assert sum(result.certainty["pixels"]) == hidden.sum()
+    assert sum(result.certainty["kept"]) == (error <= 0.05 * sample.truth)[hidden].sum()
+    content = report.build({}, [FrameResult.from_row(json.loads(json.dumps(result.as_row())))])
+    found = content["methods"]["sdim"]["certainty"]
+    assert found["coverage"] == result.certainty["coverage"] and found["images"] == 1
+    assert f"{100 * found['coverage']:.1f} % of the truths" in report.certainty(content)
 
 
 def test_only_the_chosen_methods_are_reported(sample):

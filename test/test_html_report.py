@@ -132,6 +132,19 @@ def test_what_is_missing_leaves_no_heading(tmp_path, content, key, heading):
         assert all(text.strip() for text in page.sections.values())
 
 
+def test_how_far_intervals_and_confidence_hold_is_shown_where_it_was_judged(tmp_path, content):
+    heading = "How sure the map of sdim is"
+    found = content["methods"]["sdim"]["certainty"]
+    shown = written(tmp_path, content).sections[heading]
+    for share in (found["coverage"], found["calibration_error"]):
+        assert report_tables.percent(share) in shown
+    assert f"{report_tables.percent(-found['mae_reduction'], signed=True)} against all" in shown
+    content["methods"]["sdim"]["certainty"] |= {"interval_m": None, "coverage_ci95": [None, None]}
+    assert report_tables.UNKNOWN in written(tmp_path, content).sections[heading]
+    del content["methods"]["sdim"]["certainty"]
+    assert heading not in written(tmp_path, content).sections
+
+
 def test_an_empty_report_is_still_a_page(tmp_path):
     page = written(tmp_path, {})
     assert not page.sections and "No frame could be judged" in page.text

@@ -10,6 +10,8 @@ import pytest
 from sdim_ros.core.metrics import (
     METRICS,
     bootstrap_ci,
+    calibration_error,
+    certainty,
     error_by_range,
     evaluate,
     held_out_mask,
@@ -35,6 +37,21 @@ def test_each_metric_has_the_value_worked_out_by_hand() -> None:
     assert metrics["delta105"] == pytest.approx(1 / 3)
     assert metrics["missing"] == 0.0
     assert tuple(metrics) == (*METRICS, "missing")
+
+
+def test_certainty_has_the_values_worked_out_by_hand() -> None:
+    truth = np.full(5, 10.0)
+    depth = np.array([10.1, 10.4, 9.0, 10.0, 13.0])
+    sure = np.array([0.95, 0.85, 0.15, 1.0, 0.05])
+    found = certainty(depth, truth, sure, np.array([0.2, 0.3, 1.5, 0.0, np.inf]))
+    assert found["coverage"] == 4 / 5  # 10.4 is outside
+    assert found["mae"] == pytest.approx(4.5 / 5)
+    assert found["mae_confident"] == pytest.approx(1.5 / 4)  # without 13.0
+    assert found["pixels"] == [1, 1, 0, 0, 0, 0, 0, 0, 1, 2]
+    assert found["kept"] == [0, 0, 0, 0, 0, 0, 0, 0, 1, 2]
+    assert calibration_error(found["pixels"], found["promised"], found["kept"]) == pytest.approx(
+        (0.05 + 0.15 + 0.15 + 0.05) / 5)
+    assert math.isnan(calibration_error(np.zeros(10), np.zeros(10), np.zeros(10)))
 
 
 def test_delta1_counts_ratios_both_ways() -> None:

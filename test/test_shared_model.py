@@ -16,6 +16,7 @@ import ros_process
 from ros_process import FakeCompleter, NodeProcess, Peer
 
 from sdim_ros.core.config import Settings, with_values
+from sdim_ros.core.evidence import RecentErrors
 from sdim_ros.core.types import Frame, ModelFailed, ModelUnavailable
 from sdim_ros.ros.shared_model import SharedModel
 
@@ -83,6 +84,24 @@ def test_cameras_take_turns_and_each_has_its_own_settings():
     middle = served[3:-6]
     assert all(len(set(middle[i:i + 3])) == 3 for i in range(len(middle) - 2)), served
     assert all(beats)
+
+
+def test_what_a_camera_remembers_of_its_frames_helps_no_other_camera():
+    models = []
+    shared = SharedModel(lambda settings: models.append(FakeCompleter(settings)) or models[0])
+    cameras, used = [shared.completer(Settings()) for _ in range(2)], []
+    for camera in (*cameras, *cameras):
+        camera.complete(FRAME)
+        used.append(models[0].recent)
+    assert used[0] is used[2] and used[1] is used[3] and used[0] is not used[1]
+
+
+def test_the_node_remembers_its_frames_and_an_evaluation_does_not():
+    from sdim_ros.ros.node import load_completer
+    from sdim_ros.tools.complete import load_completer as of_the_command_line
+
+    assert isinstance(load_completer(Settings()).recent, RecentErrors)
+    assert of_the_command_line(Settings()).recent is None
 
 
 def test_a_camera_that_wants_another_model_is_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,12 @@ import torch
 from torch import Tensor
 
 from sdim_ros.core import engine, queries
-from sdim_ros.core.engine import DigitPath, Spelled
+from sdim_ros.core.config import Settings
+from sdim_ros.core.engine import DigitPath
 from sdim_ros.core.graphs import Recorder
 from sdim_ros.core.model import Prefix, SdimModel
 from sdim_ros.core.point_token import PixelQueries
-from sdim_ros.core.types import Answers, ModelFailed
+from sdim_ros.core.types import Answers, ModelFailed, ModelLost, OutOfMemory
 
 # Queries of a pass where the settings leave it open: as many as make a pass efficient.
 TILES = {"cpu": 512, "cuda": 4096}
@@ -23,6 +25,41 @@ TILES = {"cpu": 512, "cuda": 4096}
 SMALLEST = 16
 # Passes that are recorded have a multiple of this many queries.
 FINE = 64
+# CUDA's words for errors after which a context answers with the same one for ever.
+LOST = ("device-side assert", "illegal memory access", "illegal instruction", "misaligned address",
+        "unspecified launch failure", "uncorrectable ECC", "GPU is lost", "device is lost")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the digits of an answer become a depth and a spread.
+
+    Attributes:
+        readout: ``median`` or ``greedy``.
+        stop_early: as for ``engine.spell``.
+        exact: read the 10 % and 90 % quantiles digit by digit too, instead of the interval that
+            the median's path shows.
+    """
+
+    readout: str = "median"
+    stop_early: bool = False
+    exact: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Reading:
+        """As the settings say; the preset of the paper spells whole numbers greedily."""
+        asked = settings.queries
+        paper = asked.preset == "paper"
+        return cls("greedy" if paper else asked.readout, asked.stop_early and not paper,
+                   settings.confidence.exact_quantiles)
+
+    def spell(self, model: SdimModel, prefix: Prefix, suffix: Tensor) -> tuple[Tensor, ...]:
+        """What ``engine.spell`` gives for (B, K, S, C), and the digits of both quantiles."""
+        rows = suffix.flatten(0, 1)
+        spelled = engine.spell(model, prefix, rows, self.readout, self.stop_early)
+        ends = [engine.spell(model, prefix, rows, "median", quantile=q)[0]
+                for q in (0.1, 0.9)] if self.exact else []
+        return *spelled, *ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +96,14 @@ class Asker:
         self._model, self._recorder = model, recorder
         self.tile = tile or TILES.get(model.device.type, TILES["cpu"])
 
-    def ask(self, prefix: Prefix, questions: list[Questions], readout: str, stop_early: bool,
+    def ask(self, prefix: Prefix, questions: list[Questions], reading: Reading,
             beat: Callable[[], None]) -> Pending:
         """Start on the numbers of all pixels.
 
         Args:
             prefix: of as many frames as there are questions.
-            readout: ``median`` or ``greedy``.
-            stop_early: as for ``engine.spell``.
             beat: called between passes.
         """
-        def spell(prefix: Prefix, suffix: Tensor) -> Spelled:
-            return engine.spell(self._model, prefix, suffix.flatten(0, 1), readout, stop_early)
-
         pending = Pending(self._model, prefix.unit, questions)
         if not pending.longest:
             return pending
@@ -81,13 +113,13 @@ class Asker:
                 for at, suffix in engine.suffixes(self._model, image, asked, self.tile):
                     beat()
                     pending.add(i * pending.longest + at, self._halving(
-                        lambda part: spell(image, part), suffix[None]))
+                        lambda part: reading.spell(self._model, image, part), suffix[None]))
             return pending
         for columns, part in self._tiles(prefix, questions, pending.longest):
             beat()
             places = np.arange(len(questions))[:, None] * pending.longest + columns
             spelled = self._halving(
-                lambda asked: self._recorded(spell, prefix, asked, (readout, stop_early)), part)
+                lambda asked: self._recorded(reading, prefix, asked), part)
             # Beyond the longest are those that fill up a pass.
             known = columns < pending.longest
             pending.add(places[:, known].ravel(), tuple(
@@ -116,20 +148,21 @@ class Asker:
                                  float(unit))
                 for q, unit in zip((q.padded(count) for q in questions), prefix.unit)]
 
-    def _recorded(self, spell: Callable[[Prefix, Tensor], Spelled], prefix: Prefix,
-                  asked: PixelQueries, name: tuple) -> Spelled:
+    def _recorded(self, reading: Reading, prefix: Prefix, asked: PixelQueries
+                  ) -> tuple[Tensor, ...]:
         """Spell the numbers of a tile, replayed where that is possible."""
         model, layers = self._model, len(prefix.cache.keys)
         if self._recorder is None:
-            return spell(prefix, model.point_suffix(prefix, asked))
+            return reading.spell(model, prefix, model.point_suffix(prefix, asked))
 
-        def run(*inputs: Tensor) -> Spelled:
+        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
             prefix, rest = Prefix.from_tensors(inputs, layers)
-            return spell(prefix, model.point_suffix(prefix, PixelQueries(*rest)))
+            return reading.spell(model, prefix, model.point_suffix(prefix, PixelQueries(*rest)))
 
-        return self._recorder.run(run, [*prefix.tensors(), *asked.tensors()], ("spell", *name))
+        return self._recorder.run(run, [*prefix.tensors(), *asked.tensors()], reading)
 
-    def _halving(self, spell: Callable[[Any], Spelled], asked: Any) -> Spelled:
+    def _halving(self, spell: Callable[[Any], tuple[Tensor, ...]], asked: Any
+                 ) -> tuple[Tensor, ...]:
         """Spell the numbers of B images with K queries each, in halves where memory runs out.
 
         Args:
@@ -163,10 +196,10 @@ class Pending:
     def __init__(self, model: SdimModel, unit: np.ndarray, questions: list[Questions]) -> None:
         self._number, self._unit, self._questions = model.config.number, unit, questions
         self._places: list[np.ndarray] = []
-        self._spelled: list[Spelled] = []
+        self._spelled: list[tuple[Tensor, ...]] = []
         self.longest = max((len(q.rows) for q in questions), default=0)
 
-    def add(self, places: np.ndarray, spelled: Spelled) -> None:
+    def add(self, places: np.ndarray, spelled: tuple[Tensor, ...]) -> None:
         """Take what was spelled at these places among the queries of all frames, in a row."""
         self._places.append(places)
         self._spelled.append(spelled)
@@ -179,22 +212,46 @@ class Pending:
         """
         if not self.longest:
             return [_answers(q, np.zeros(0), np.zeros(0)) for q in self._questions]
-        order = np.argsort(np.concatenate(self._places))
-        path = DigitPath(*(torch.cat(parts).cpu().numpy()[order]
-                           for parts in zip(*self._spelled)))
+        path, ends = self._read(np.argsort(np.concatenate(self._places)))
         if not np.isfinite(path.probabilities).all():
             raise ModelFailed("the model's probabilities are not finite; check the checkpoint")
         # A number of only zeros is no depth: the smallest one instead.
-        depth = np.maximum(path.value(self._number), self._number.resolution)
-        spread = engine.interval(path, self._number)
+        number = self._number
+        depth = np.maximum(path.value(number), number.resolution)
+        spread = engine.interval(path, number) if not ends else np.maximum(
+            number.value(ends[1]) - number.value(ends[0]), number.resolution) / 2
         shape = (len(self._questions), self.longest)
         return [_answers(q, unit * d[:len(q.rows)], unit * s[:len(q.rows)]) for q, unit, d, s in
                 zip(self._questions, self._unit, depth.reshape(shape), spread.reshape(shape))]
 
 
+    def _read(self, order: np.ndarray) -> tuple[DigitPath, list[np.ndarray]]:
+        """What was spelled, on the host and in order: the median, and both quantiles if any."""
+        fields = [torch.cat(parts).cpu().numpy()[order] for parts in zip(*self._spelled)]
+        return DigitPath(*fields[:3]), fields[3:]
+
+
 def _answers(questions: Questions, depth: np.ndarray, spread: np.ndarray) -> Answers:
     return Answers(questions.rows, questions.cols, depth.astype(np.float32),
                    spread.astype(np.float32))
+
+
+@contextmanager
+def accelerator_named(asker: Asker) -> Iterator[None]:
+    """Running out of memory says what to lower; a GPU that is lost is told from a bad frame."""
+    try:
+        yield
+    except RuntimeError as problem:
+        # On a GPU an OutOfMemoryError; on a CPU and in cuBLAS only the words tell.
+        said = str(problem)
+        if any(words in said for words in LOST):
+            raise ModelLost(
+                f"the GPU failed ({said}): this process cannot use it any more") from problem
+        if out_of_memory(problem):
+            raise OutOfMemory(
+                f"out of memory for queries in tiles of {asker.tile}: lower "
+                "queries.tile or queries.budget, or use a smaller image") from problem
+        raise
 
 
 def out_of_memory(problem: RuntimeError) -> bool:

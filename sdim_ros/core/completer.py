@@ -6,57 +6,32 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from sdim_ros.core import checkpoint, confidence, queries
-from sdim_ros.core.asking import Asker, Pending, Questions, out_of_memory
+from sdim_ros.core.asking import Asker, Pending, Questions, Reading, accelerator_named
 from sdim_ros.core.blend import (
     Blend, OutOfFold, apply_blend, fit_blend, hidden_folds, out_of_fold,
 )
 from sdim_ros.core.config import Settings
+from sdim_ros.core.evidence import Evidence, RecentErrors
 from sdim_ros.core.graphs import Recorder
 from sdim_ros.core.model import ModelInput, Prefix, SdimModel, random_twin
-from sdim_ros.core.pace import Pace, TimeLeft
+from sdim_ros.core.pace import Pace, Stopwatch, TimeLeft
 from sdim_ros.core.point_token import guess_everywhere
 from sdim_ros.core.projection import clean_depth
 from sdim_ros.core.refinement import Rounds
 from sdim_ros.core.types import (
-    Answers, BadInput, DenseDepth, Frame, ModelFailed, ModelLost, OutOfMemory, Stats,
+    Answers, BadInput, DenseDepth, Frame, ModelFailed, OutOfMemory, Stats,
 )
 
 # What the model sees instead of the image when it is judged without it.
 GREY = 127
 # Sensors see less far: a larger median of the depths looks like another unit.
 UNLIKELY_M = 200.0
-# CUDA's words for errors after which a context answers with the same one for ever.
-LOST = ("device-side assert", "illegal memory access", "illegal instruction", "misaligned address",
-        "unspecified launch failure", "uncorrectable ECC", "GPU is lost", "device is lost")
-
-
-@dataclass
-class _Stopwatch:
-    """Milliseconds by stage; a stage that comes again adds up.
-
-    Attributes:
-        beat: called at every stage and between passes: a sign of life that may end the frame.
-        clock: seconds.
-    """
-
-    beat: Callable[[], None] = lambda: None
-    clock: Callable[[], float] = time.perf_counter
-    ms: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        self.beat()
-        start = self.clock()
-        yield
-        self.ms[name] = self.ms.get(name, 0.0) + 1000 * (self.clock() - start)
-
-
 @dataclass(frozen=True, slots=True)
 class _View:
     """What the model sees, (H, W, 3) uint8, and the image that guides the fills."""
@@ -77,6 +52,10 @@ class Completer:
         model: a network in memory; None = the one that the settings name.
         clock: seconds, for the statistics and ``queries.budget_ms``.
 
+    Attributes:
+        recent: what the last frames of this camera told about errors, for the confidence of the
+            next ones; None = every frame stands for itself, in whatever order they come.
+
     Raises:
         ModelUnavailable: when the model cannot be loaded; the message says which and why.
     """
@@ -88,6 +67,7 @@ class Completer:
         self._together = self.model.device.type == "cuda"
         self._recorder = Recorder() if self._together else None
         self.reconfigure(settings)
+        self.recent: RecentErrors | None = None
 
     @property
     def description(self) -> str:
@@ -98,15 +78,9 @@ class Completer:
         return f"{name}, {millions:.1f} M parameters, {self.model.device}, {kind}"
 
     @property
-    def readout(self) -> str:
-        """How digits become a number; the preset of the paper is greedy."""
-        settings = self.settings.queries
-        return "greedy" if settings.preset == "paper" else settings.readout
-
-    @property
-    def stops_early(self) -> bool:
-        """Whether the last digit is read off the one before; the paper spells them all."""
-        return self.settings.queries.preset != "paper" and self.settings.queries.stop_early
+    def reading(self) -> Reading:
+        """How digits become numbers."""
+        return Reading.of(self.settings)
 
     @contextmanager
     def turn(self, beat: Callable[[], None]) -> Iterator[Callable[[], None]]:
@@ -160,7 +134,7 @@ class Completer:
                  ) -> Iterator[DenseDepth]:
         """The result after every round of queries, or after the last one alone."""
         pace = self._pace
-        watch = _Stopwatch(beat or (lambda: None), pace.clock)
+        watch = Stopwatch(beat or (lambda: None), pace.clock)
         time_left = TimeLeft(pace, self.settings.queries.budget_ms, frame.sparse.size, every)
         if self.model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.model.device)
@@ -182,21 +156,23 @@ class Completer:
         with watch.stage("fill"):
             blend = self._blend(hidden, said)
             guess = self._guess(prefix.mixing, maps)
+        known = confidence.known_errors(hidden, said, blend)
+        recent = None if blind else self._recent_errors(frame, known)
         for answers in self._answer(rounds, prefix, started, time_left, watch, every):
             with watch.stage("fill"), pace.measured("fill", sparse.size):
                 depth, fill_only = apply_blend(blend, sparse, frame.image, answers, maps, guess)
             with watch.stage("confidence"), pace.measured("confidence", sparse.size):
-                sure = confidence.of_map(
-                    sparse, frame.image, depth, maps, answers, hidden, said, blend)
+                sure, interval = confidence.of_map(
+                    sparse, frame.image, depth, maps, answers, known, recent)
             stats = Stats(
                 points=int((sparse > 0).sum()), cleaned=cleaned,
                 queries=len(answers) + len(hidden.truth), calibration_queries=len(hidden.truth),
                 first_queries=rounds.first, fill=blend.describe(), trust=blend.trust,
                 out_of_range=self._out_of_range(sparse), gpu_mb=self._gpu_mb(), ms=dict(watch.ms))
             doubted = confidence.doubts(hidden.truth, said)
-            yield _checked(DenseDepth(depth, sure, fill_only, answers, stats, doubted))
+            yield _checked(DenseDepth(depth, sure, fill_only, answers, stats, doubted, interval))
 
-    def _next_round(self, rounds: Rounds, prefix: Prefix, limit: float, watch: _Stopwatch
+    def _next_round(self, rounds: Rounds, prefix: Prefix, limit: float, watch: Stopwatch
                     ) -> Pending | None:
         """Start on the next pixels; None when there are no more."""
         chosen_by_answers = rounds.sparse.size if len(rounds.answers) else 0
@@ -208,7 +184,7 @@ class Completer:
         return self._start(prefix, [asked], watch)
 
     def _answer(self, rounds: Rounds, prefix: Prefix, started: Pending | None,
-                time_left: TimeLeft, watch: _Stopwatch, every: bool) -> Iterator[Answers]:
+                time_left: TimeLeft, watch: Stopwatch, every: bool) -> Iterator[Answers]:
         """All answers so far, after every round of queries or after the last one alone.
 
         Args:
@@ -244,7 +220,7 @@ class Completer:
         """
         sparse, _ = self.clean(frame)
         view = _View.of(frame.image, blind)
-        watch = _Stopwatch()
+        watch = Stopwatch()
         asked = Questions(sparse, rows, cols, self.hints(frame, rows, cols))
         prefix = self._encode(view, [sparse], watch)
         return self._finish(self._start(prefix, [asked], watch), watch)[0]
@@ -292,7 +268,7 @@ class Completer:
         device = self.model.device
         return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
 
-    def _encode(self, view: _View, sparses: list[np.ndarray], watch: _Stopwatch,
+    def _encode(self, view: _View, sparses: list[np.ndarray], watch: Stopwatch,
                 maps: list[Mapping[str, np.ndarray] | None] | None = None) -> Prefix:
         """All that the pixels of a frame share, for each of several sparse depths.
 
@@ -301,7 +277,7 @@ class Completer:
         """
         n = len(sparses)
         maps = maps if self.model.takes_maps(*sparses[0].shape) else None
-        with watch.stage("encode"), self._accelerator_named():
+        with watch.stage("encode"), accelerator_named(self._asker):
             inputs = self.model.prepare([view.seen] * n, sparses, [view.guide] * n, maps)
             if self._recorder is None:
                 return self.model.encode(inputs)
@@ -322,32 +298,15 @@ class Completer:
         fills = torch.from_numpy(hints)[None].to(mixing.device)
         return guess_everywhere(mixing, fills)[0].cpu().numpy()
 
-    def _start(self, prefix: Prefix, questions: list[Questions], watch: _Stopwatch) -> Pending:
+    def _start(self, prefix: Prefix, questions: list[Questions], watch: Stopwatch) -> Pending:
         """Put the questions about the frames of a prefix to the model, which may take its time."""
-        with watch.stage("query_passes"), self._accelerator_named():
-            return self._asker.ask(prefix, questions, self.readout, self.stops_early, watch.beat)
+        with watch.stage("query_passes"), accelerator_named(self._asker):
+            return self._asker.ask(prefix, questions, self.reading, watch.beat)
 
-    def _finish(self, pending: Pending, watch: _Stopwatch) -> list[Answers]:
+    def _finish(self, pending: Pending, watch: Stopwatch) -> list[Answers]:
         """Wait for the answers of each frame."""
-        with watch.stage("query_passes"), self._accelerator_named():
+        with watch.stage("query_passes"), accelerator_named(self._asker):
             return pending.answers()
-
-    @contextmanager
-    def _accelerator_named(self) -> Iterator[None]:
-        """Running out of memory says what to lower; a GPU that is lost is told from a bad frame."""
-        try:
-            yield
-        except RuntimeError as problem:
-            # On a GPU an OutOfMemoryError; on a CPU and in cuBLAS only the words tell.
-            said = str(problem)
-            if any(words in said for words in LOST):
-                raise ModelLost(
-                    f"the GPU failed ({said}): this process cannot use it any more") from problem
-            if out_of_memory(problem):
-                raise OutOfMemory(
-                    f"out of memory for queries in tiles of {self._asker.tile}: lower "
-                    "queries.tile or queries.budget, or use a smaller image") from problem
-            raise
 
     def _folds(self, frame: Frame, sparse: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         settings = self.settings.fill
@@ -356,7 +315,7 @@ class Completer:
 
     def _ask_hidden(self, view: _View, sparse: np.ndarray,
                     folds: list[tuple[np.ndarray, np.ndarray]], hidden: OutOfFold,
-                    watch: _Stopwatch) -> list[Pending]:
+                    watch: Stopwatch) -> list[Pending]:
         """The model at the hidden points, each fold from a frame that does not show it."""
         asked, start = [], 0
         for rows, cols in folds:
@@ -383,6 +342,18 @@ class Completer:
             hidden.predictions, hidden.truth, said.depth,
             fixed_method=None if settings.method == "auto" else settings.method,
             fixed_trust=None if settings.trust < 0 else settings.trust)
+
+    def _recent_errors(self, frame: Frame, known: Evidence) -> Evidence | None:
+        """What the frames before this one told, which is remembered for those after it."""
+        frames = self.settings.confidence.recent_frames
+        if self.recent is None:
+            return None
+        if frames == 0:
+            self.recent.reset()
+            return None
+        before = self.recent.before(frame.stamp_ns)
+        self.recent.add(frame.stamp_ns, known, frames)
+        return before
 
     def _out_of_range(self, sparse: np.ndarray) -> int:
         """Measured depths that the checkpoint's numbers cannot spell."""
@@ -425,5 +396,5 @@ def _checked(dense: DenseDepth) -> DenseDepth:
         raise ModelFailed(
             f"{100 * bad.mean():.0f} % of the depths are not usable numbers, expected at most "
             "50 %; check the checkpoint")
-    dense.depth[bad], dense.confidence[bad] = np.nan, 0.0
+    dense.depth[bad], dense.confidence[bad], dense.interval[bad] = np.nan, 0.0, np.nan
     return dense

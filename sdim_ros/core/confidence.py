@@ -1,63 +1,27 @@
-"""How likely the completed depth is within 5 % of the truth, learnt on each frame's own points.
+"""How sure the completed depth is, learnt on each frame's own points.
 
-Measured points that were hidden tell where the map can be relied on: a logistic regression
-from three signs of trouble to "was within 5 %", drawn to a default where points are few.
+Measured points that were hidden tell where the map can be relied on: how large errors are for
+three signs of trouble. That gives the probability that a depth is within 5 % of the truth, and an
+interval that holds the truth with 80 %.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
 
-from sdim_ros.core import fill
+from sdim_ros.core import error_model, fill
 from sdim_ros.core.blend import Blend, OutOfFold
+from sdim_ros.core.error_model import TOLERANCE
+from sdim_ros.core.evidence import Evidence
 from sdim_ros.core.types import Answers
 
-TOLERANCE = 0.05
-# Offset, then one weight per column of ``features``: rounded from a fit to pooled indoor and
-# street frames. The offset is lower than that fit's 1.5: without evidence, rather too unsure.
-DEFAULT_WEIGHTS = np.array([1.0, -0.5, -0.8, -1.0])
-# Precision of the prior around the default; a few tens of points outweigh it.
-PRIOR_PRECISION = 2.0
 # A measured point is doubted when the model, asked with the value hidden, is sure of another one:
 # off by so many times its own interval, and by this share of the depth.
 DOUBT_SPREADS, DOUBT_SHARE = 3.0, 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class ConfidenceModel:
-    """Logistic regression; ``weights`` is (1 + F,), the offset first."""
-
-    weights: np.ndarray
-
-    def apply(self, signs: np.ndarray) -> np.ndarray:
-        """Probability (...) float32 of signs (..., F); 0 where one of them is NaN."""
-        weights = self.weights.astype(np.float32)
-        return np.nan_to_num(expit(weights[0] + signs @ weights[1:]))
-
-
-def fit(signs: np.ndarray, hits: np.ndarray) -> ConfidenceModel:
-    """Maximum a posteriori weights with a Gaussian prior around the default.
-
-    Args:
-        signs: (N, F) float, of ``features``; N may be 0.
-        hits: (N,) bool, whether the depth was within the tolerance.
-    """
-    inputs = np.column_stack([np.ones(len(signs)), signs]).astype(np.float64)
-    outcome = np.where(hits, 1.0, -1.0)
-
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = outcome * (inputs @ weights)
-        away = weights - DEFAULT_WEIGHTS
-        value = np.logaddexp(0, -margin).sum() + PRIOR_PRECISION / 2 * away @ away
-        gradient = inputs.T @ (-outcome * expit(-margin)) + PRIOR_PRECISION * away
-        return value, gradient
-
-    return ConfidenceModel(minimize(loss, DEFAULT_WEIGHTS, jac=True, method="BFGS").x)
+# Pixels that stand for all where only their distribution counts.
+SAMPLED = 4000
 
 
 def doubts(truth: np.ndarray, said: Answers) -> tuple[np.ndarray, np.ndarray]:
@@ -90,17 +54,18 @@ def features(
         predictions: ``linear`` and ``guided``, (...) float32, metres.
 
     Returns:
-        (..., 3) float32: how unsure the model is, how far the next measured point is, and how
+        (3, ...) float32: how unsure the model is, how far the next measured point is, and how
         much the two fills and the completed depth disagree. The first and the last are 0 at
         the tolerance.
     """
-    candidates = (depth, predictions["linear"], predictions["guided"])
-    disagreement = np.maximum.reduce(candidates) - np.minimum.reduce(candidates)
+    linear, guided = predictions["linear"], predictions["guided"]
+    largest = np.maximum(np.maximum(linear, guided), depth)
+    smallest = np.minimum(np.minimum(linear, guided), depth)
     return np.stack([
         _log_tolerances(relative_spread),
-        np.log1p(distance),
-        _log_tolerances(disagreement / depth),
-    ], axis=-1).astype(np.float32)
+        np.log(1 + distance),
+        _log_tolerances((largest - smallest) / depth),
+    ]).astype(np.float32)
 
 
 def _log_tolerances(relative: np.ndarray) -> np.ndarray:
@@ -130,11 +95,10 @@ def of_map(
     depth: np.ndarray,
     maps: Mapping[str, np.ndarray],
     answers: Answers | None,
-    hidden: OutOfFold,
-    hidden_answers: Answers | None,
-    blend: Blend,
-) -> np.ndarray:
-    """Confidence of a completed map.
+    known: Evidence,
+    recent: Evidence | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence and interval of a completed map.
 
     Args:
         sparse: (H, W) float32, metres, 0 = not measured.
@@ -142,31 +106,49 @@ def of_map(
         depth: (H, W) float32, metres, NaN = unknown; the completed map.
         maps: classical fills of this frame that exist already, by method.
         answers: the model on this frame; None = there is no model.
-        hidden: the fills at the hidden points.
-        hidden_answers: the model at the hidden points, in the same order.
-        blend: what made the map out of these.
+        known: how wrong the map would be at hidden points of this frame.
+        recent: the same of other frames, if any.
 
     Returns:
-        (H, W) float32 from 0 to 1: 1 where the measured depth was kept, 0 where unknown or
+        Confidence, (H, W) float32 from 0 to 1: 1 where the measured depth was kept, 0 where
+        unknown or where nothing is measured at all. And the half width of the 80 % interval,
+        (H, W) float32 in metres: 0 where the measured depth was kept, NaN where unknown, inf
         where nothing is measured at all.
     """
-    model = fit(*hidden_outcomes(hidden, hidden_answers, blend))
     fills = {method: maps[method] if method in maps else fill.classical(method, sparse, image)
              for method in ("linear", "guided")}
     signs = features(depth, spread_map(answers, image), fill.distance_to_measured(sparse), fills)
     kept = (sparse > 0) & (depth == sparse)
-    return np.where(kept, np.float32(1), model.apply(signs))
+    model = error_model.fit(known, _some_of(signs, ~kept), recent)
+    trouble = model.trouble(signs)
+    if not (sparse > 0).any():
+        trouble = np.where(np.isnan(depth), depth, np.float32(np.inf))
+    return (np.where(kept, np.float32(1), model.confidence(trouble)),
+            np.where(kept, np.float32(0), depth * model.half_width(trouble)))
 
 
-def hidden_outcomes(
-    hidden: OutOfFold, answers: Answers | None, blend: Blend,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Features (N, 3) of the hidden points, and whether each was met within 5 %, (N,) bool."""
+def _some_of(signs: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Signs (3, H, W) of at most ``SAMPLED`` of the pixels, evenly over them, (M, 3) float64."""
+    at = np.flatnonzero(where)
+    chosen = signs.reshape(len(signs), -1)[:, at[::-(-len(at) // SAMPLED) or 1]].T
+    return chosen[np.isfinite(chosen).all(axis=1)].astype(np.float64)
+
+
+def known_errors(hidden: OutOfFold, answers: Answers | None, blend: Blend) -> Evidence:
+    """How wrong the map would be at the hidden points.
+
+    Args:
+        hidden: the fills at the hidden points.
+        answers: the model at the hidden points, in the same order.
+        blend: what makes the map out of these.
+    """
     if answers is None or len(answers) == 0:
         depth = blend.predict(hidden.predictions, None)
         spread = np.full(len(depth), TOLERANCE, np.float32)
     else:
         depth = blend.predict(hidden.predictions, answers.depth)
         spread = answers.spread / answers.depth
-    hits = np.abs(depth - hidden.truth) <= TOLERANCE * hidden.truth
-    return features(depth, spread, hidden.distance, hidden.predictions), hits
+    signs = features(depth, spread, hidden.distance, hidden.predictions).T
+    errors = _log_tolerances(np.abs(depth - hidden.truth) / depth)
+    known = np.isfinite(errors) & np.isfinite(signs).all(axis=1)
+    return Evidence(signs[known].astype(np.float64), errors[known].astype(np.float64))

@@ -99,6 +99,16 @@ class FillSettings:
 
 
 @dataclass(frozen=True)
+class ConfidenceSettings:
+    recent_frames: int = setting(
+        10, "Frames whose hidden points help those of a frame to calibrate its confidence; 0 = "
+        "each frame by itself.", low=0, high=1000)
+    exact_quantiles: bool = setting(
+        False, "Read the model's own 10 and 90 % quantiles exactly, at about three times the "
+        "cost of an answer, instead of from its median's digits.")
+
+
+@dataclass(frozen=True)
 class InputSettings:
     image_transport: str = setting(
         "raw", "How images arrive: image, or image/compressed (JPEG or PNG).",
@@ -260,6 +270,7 @@ class Settings:
     model: ModelSettings = field(default_factory=ModelSettings)
     queries: QuerySettings = field(default_factory=QuerySettings)
     fill: FillSettings = field(default_factory=FillSettings)
+    confidence: ConfidenceSettings = field(default_factory=ConfidenceSettings)
     input: InputSettings = field(default_factory=InputSettings)
     projection: ProjectionSettings = field(default_factory=ProjectionSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)

@@ -57,14 +57,15 @@ def following(positions: Tensor, length: int) -> Tensor:
     return positions.max() + steps.expand(3, -1)
 
 
-def decode(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str) -> DigitPath:
+def decode(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str,
+           quantile: float = 0.5) -> DigitPath:
     """Decode one whole number per query; see ``spell``."""
-    return DigitPath.of(spell(model, prefix, suffix, readout))
+    return DigitPath.of(spell(model, prefix, suffix, readout, quantile=quantile))
 
 
 @torch.no_grad()
 def spell(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str,
-          stop_early: bool = False) -> Spelled:
+          stop_early: bool = False, quantile: float = 0.5) -> Spelled:
     """Read digit after digit, each fed back before the next. Never waits for a GPU.
 
     Args:
@@ -72,13 +73,14 @@ def spell(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str,
         suffix: (B * K, S, C), what each of K queries of each image adds to it.
         readout: ``median`` or ``greedy``.
         stop_early: leave the last digit to where the median lies within the one before it.
+        quantile: of the model's distribution, which ``median`` reads instead of the half.
     """
     number, text = model.config.number, model.qwen.model.language_model
     slots = number.digits - int(stop_early and number.digits > 1 and readout == "median")
     n, s, _ = suffix.shape
     own = OwnKeys(len(text.layers), len(prefix.cache.keys[0]), s + number.digits)
     embeds, positions = suffix, following(prefix.positions, s)
-    target = suffix.new_full((n,), 0.5, dtype=torch.float64)
+    target = suffix.new_full((n,), quantile, dtype=torch.float64)
     digits, probabilities = [], []
     for slot in range(slots):
         hidden = query_pass(text, embeds, positions, own, prefix.cache)
@@ -137,7 +139,7 @@ def fed_back(model: SdimModel, slot: int, digit: Tensor) -> Tensor:
 
 
 def _choose(p: Tensor, target: Tensor, readout: str) -> tuple[Tensor, Tensor]:
-    """The next digit, and for the median the rest of the way to the half inside of it."""
+    """The next digit, and for a quantile the rest of the way to it inside of that digit."""
     if readout == "greedy":
         return p.argmax(-1), target
     reached = p.cumsum(-1)

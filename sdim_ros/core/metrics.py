@@ -13,6 +13,8 @@ import numpy as np
 
 from sdim_ros.core.types import BadInput
 
+# Share of the pixels that count as the most confident, and ranges of the confidence.
+CONFIDENT, LEVELS = 0.8, 10
 METRICS = ("mae", "rmse", "imae", "irmse", "rel", "delta1", "delta105")
 
 
@@ -117,6 +119,46 @@ def error_by_range(
     bins = np.digitize(truth, edges)
     sums, counts = (np.bincount(bins, weights, len(edges) + 1)[1:] for weights in (error, None))
     return sums, counts
+
+
+def certainty(
+    depth: np.ndarray, reference: np.ndarray, confidence: np.ndarray, interval: np.ndarray
+) -> dict[str, Any]:
+    """How far confidence and 80 % interval of one image hold.
+
+    Args:
+        depth, reference: (N,) metres, N > 0, all known.
+        confidence: (N,) probability that the depth is within 5 % of the reference.
+        interval: (N,) metres, half width of the interval around the depth; inf = anything.
+
+    Returns:
+        ``coverage``, the share of the references inside of their interval; ``interval``, the
+        mean half width [m]; ``mae``, and ``mae_confident``, that of the ``CONFIDENT`` share of
+        the pixels with the highest confidence [m]; and for each of ``LEVELS`` equal ranges of
+        the confidence ``pixels``, ``promised`` and ``kept``: their number, the sum of their
+        confidences, and how many of them are within 5 %.
+    """
+    truth, sure = np.asarray(reference, np.float64), np.asarray(confidence, np.float64)
+    error = np.abs(np.asarray(depth, np.float64) - truth)
+    confident = np.argsort(-sure, kind="stable")[:max(round(CONFIDENT * len(error)), 1)]
+    level = np.minimum((LEVELS * sure).astype(int), LEVELS - 1)
+    counts = (np.bincount(level, weights, LEVELS).tolist()
+              for weights in (None, sure, error <= 0.05 * truth))
+    return {
+        "coverage": float((error <= interval).mean()), "interval": float(np.mean(interval)),
+        "mae": float(error.mean()), "mae_confident": float(error[confident].mean()),
+        **dict(zip(("pixels", "promised", "kept"), counts, strict=True)),
+    }
+
+
+def calibration_error(pixels: np.ndarray, promised: np.ndarray, kept: np.ndarray) -> float:
+    """Expected calibration error (Naeini et al., AAAI 2015) of ``certainty``'s counts.
+
+    The mean over all pixels of how far a range's confidence is from the share that it kept;
+    NaN without any pixel.
+    """
+    total = np.sum(pixels)
+    return float(np.abs(np.subtract(promised, kept)).sum() / total) if total else float("nan")
 
 
 def mean_of(images: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 # Each reading counts half as much as the next: a machine that slows down is noticed at once.
 KEPT = 0.5
@@ -12,6 +14,27 @@ KEPT = 0.5
 PLANNED = 0.95
 # Queries of the first round where nothing tells how long they take, and of any round at least.
 PROBE, LEAST = 64, 16
+
+
+@dataclass
+class Stopwatch:
+    """Milliseconds by stage; a stage that comes again adds up.
+
+    Attributes:
+        beat: called at every stage and between passes: a sign of life that may end the frame.
+        clock: seconds.
+    """
+
+    beat: Callable[[], None] = lambda: None
+    clock: Callable[[], float] = time.perf_counter
+    ms: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self.beat()
+        start = self.clock()
+        yield
+        self.ms[name] = self.ms.get(name, 0.0) + 1000 * (self.clock() - start)
 
 
 class Pace:

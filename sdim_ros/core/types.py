@@ -176,6 +176,9 @@ class DenseDepth:
         stats: counts and timings.
         doubted: rows and columns of the measured points, of those hidden to calibrate, that the
             model would place somewhere else. They stay in the map.
+        interval: (H, W) float32, metres: the truth is within so much of the depth with 80 %; 0
+            where measured and kept, NaN where unknown, inf where nothing at all is measured;
+            None = it was not worked out.
     """
 
     depth: np.ndarray
@@ -185,6 +188,7 @@ class DenseDepth:
     stats: Stats
     doubted: tuple[np.ndarray, np.ndarray] = field(
         default_factory=lambda: (np.zeros(0, np.int64), np.zeros(0, np.int64)))
+    interval: np.ndarray | None = None
 
     def confident(self, minimum: float) -> np.ndarray:
         """The depth, unknown where the confidence is under ``minimum``; (H, W) float32."""

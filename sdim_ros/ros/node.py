@@ -48,8 +48,11 @@ class WorkerExhausted(SdimError):
 def load_completer(settings: Settings) -> Completer:
     """The real completer; importing it loads PyTorch, so it happens at configure only."""
     from sdim_ros.core.completer import Completer
+    from sdim_ros.core.evidence import RecentErrors
 
-    return Completer(settings)
+    completer = Completer(settings)
+    completer.recent = RecentErrors()
+    return completer
 
 
 def make_adaptation(completer: Completer, settings: AdaptationSettings) -> Any:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn
 
 from sdim_ros.core.config import AdaptationSettings, ModelSettings, Settings
+from sdim_ros.core.evidence import RecentErrors
 from sdim_ros.core.types import DenseDepth, Frame, ModelUnavailable
 from sdim_ros.ros.pipeline import Completer
 
@@ -103,6 +104,7 @@ class _Share:
 
     def __init__(self, loaded: _Loaded, settings: Settings) -> None:
         self._loaded, self._settings = loaded, settings
+        self._recent = RecentErrors()  # of this camera alone
 
     @property
     def description(self) -> str:
@@ -117,4 +119,5 @@ class _Share:
 
     def complete(self, frame: Frame, *, beat: Callable[[], None] | None = None) -> DenseDepth:
         self._loaded.completer.reconfigure(self._settings)
+        self._loaded.completer.recent = self._recent
         return self._loaded.completer.complete(frame, beat=beat)

@@ -17,6 +17,7 @@ from rich.table import Table
 from torch import Tensor
 
 from sdim_ros.core import engine, fill, queries
+from sdim_ros.core.asking import Reading
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import with_values
 from sdim_ros.core.model import SdimModel
@@ -135,11 +136,11 @@ def measure(completer: Completer, frame: Frame, many: int, few: int, rounds: int
     asked = queries.describe(
         model.config, frame.sparse, questions.rows, questions.cols, questions.hints,
         model.config.unit_of(frame.sparse)).to(model.device)
-    readout, asker = completer.readout, completer.asker()
+    readout, asker = completer.reading.readout, completer.asker()
 
     def by_engine() -> None:
         prefix = model.encode(model.prepare([frame.image], [frame.sparse]))
-        asker.ask(prefix, [questions], readout, False, lambda: None).answers()
+        asker.ask(prefix, [questions], Reading(readout), lambda: None).answers()
 
     def one_by_one(shared_vision: bool) -> None:
         inputs = model.prepare([frame.image], [frame.sparse])

@@ -254,6 +254,8 @@ def _tell(console: Console, evaluation: Evaluation, content: dict[str, Any], jud
         console.print(f"skipped (all are in report.json), first {name}: {reason}",
                       markup=False, highlight=False, soft_wrap=True)
     console.print(report.table(content))
+    if report.certainty(content):
+        console.print(report.certainty(content), highlight=False)
     console.print(f"{evaluation.args.out}/report.html shows it", highlight=False)
 
 

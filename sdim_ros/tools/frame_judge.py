@@ -12,7 +12,7 @@ import numpy as np
 from sdim_ros.core import fill
 from sdim_ros.core.projection import clean_depth
 from sdim_ros.core.types import BadInput, DenseDepth, Frame
-from sdim_ros.tools.results import FrameResult, judge, judge_by_range
+from sdim_ros.tools.results import FrameResult, judge, judge_by_range, judge_certainty
 
 # The best of the classical values that a model may see in its prompt.
 HINT = "edge_aware"
@@ -81,7 +81,8 @@ class FrameJudge:
             raise BadInput("no_reference", f"frame {frame.name} has no reference to judge by")
         result = FrameResult(
             frame.name, seed, int(np.count_nonzero(sparse)), errors, ms,
-            None if dense is None else dense.stats, by_range)
+            None if dense is None else dense.stats, by_range,
+            certainty={} if dense is None else judge_certainty(dense, reference, frame.sparse))
         return Judged(result, maps | chosen, dense)
 
     def _classical(self, frame: Frame, sparse: np.ndarray

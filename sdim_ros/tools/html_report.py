@@ -110,6 +110,7 @@ def _page(report: Mapping[str, Any]) -> dict[str, Any]:
         "notes": [(name, METHOD_NOTES[name]) for name in names if name in METHOD_NOTES],
         "held_out": tables.errors(methods, "held_out"),
         "protocol": tables.errors(methods, "protocol"),
+        "certainty": tables.certainty(methods),
         "paired": tables.paired(report.get("paired") or {}),
         "axes": [axis for axis in map(_axis, report.get("axes") or ()) if axis["charts"]],
         "by_range": _by_range(by_range) if by_range else None,

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sdim_ros.core.config import Settings, with_values
+from sdim_ros.core.evidence import RecentErrors
 from sdim_ros.core.frame_reader import BadMessage, FrameReader, Reading, Stages
 from sdim_ros.core.metrics import held_out_mask
 from sdim_ros.core.projection import clean_depth
@@ -93,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
         writer = BagWriter(out / "completed", storage=args.storage)
         rerun = opened.enter_context(RerunFile(args.rerun)) if args.rerun else None
         completer = load_completer(settings)
+        completer.recent = RecentErrors()  # as in the node
         replay = Replay(args, bag, topics, settings, completer, rerun, lambda reading, dense:
                         write_messages(writer, reading, dense, settings))
         try:

@@ -108,7 +108,27 @@ def _method(name: str, results: Sequence[FrameResult]) -> dict[str, Any]:
             stage: float(np.median([s.ms[stage] for s in stats if stage in s.ms]))
             for stage in stats[0].ms
         }
+    if name == "sdim":
+        method |= _certainty(results)
     return method
+
+
+def _certainty(results: Sequence[FrameResult]) -> dict[str, Any]:
+    """Whether the map's confidence and interval hold: means over images, as the errors are."""
+    found = [result.certainty for result in results if result.certainty]
+    if not found:
+        return {}
+    coverage = [image["coverage"] for image in found]
+    means = {name: float(np.mean([image[name] for image in found]))
+             for name in ("interval", "mae", "mae_confident")}
+    counts = (np.sum([image[name] for image in found], axis=0)
+              for name in ("pixels", "promised", "kept"))
+    return {"certainty": {
+        "coverage": float(np.mean(coverage)), "coverage_ci95": list(metrics.bootstrap_ci(coverage)),
+        "interval_m": means["interval"], "mae_confident_m": means["mae_confident"],
+        "mae_reduction": 1 - means["mae_confident"] / max(means["mae"], 1e-12),
+        "calibration_error": metrics.calibration_error(*counts), "images": len(found),
+    }}
 
 
 def _errors_of(name: str, kind: str, results: Sequence[FrameResult]) -> list[dict[str, float]]:
@@ -216,6 +236,17 @@ def contribution(report: Mapping[str, Any]) -> str:
         else f"{'lowers' if change < 0 else 'raises'} {name} by {100 * abs(change):.1f} %"
         for name, change in (("MAE", mae), ("RMSE", rmse)))
     return f"the model {effects} against the same fill without it (trust {trust:.2f})"
+
+
+def certainty(report: Mapping[str, Any]) -> str:
+    """Whether the map knows how sure it is, for people; empty where that was not judged."""
+    found = report["methods"].get("sdim", {}).get("certainty")
+    if not found:
+        return ""
+    return (f"80 % intervals (mean ±{found['interval_m']:.3f} m) hold "
+            f"{100 * found['coverage']:.1f} % of the truths; the MAE of the 80 % most confident "
+            f"pixels is {100 * found['mae_reduction']:.0f} % lower; the confidence is off by "
+            f"{100 * found['calibration_error']:.1f} %")
 
 
 def against_classical(report: Mapping[str, Any]) -> str:

@@ -220,6 +220,25 @@ def _difference(found: Mapping[str, Any]) -> list[Cell]:
     ]
 
 
+def certainty(methods: Mapping[str, Any]) -> Table | None:
+    """What the map says about its own errors, and what was found; None where nothing was."""
+    found = (methods.get("sdim") or {}).get("certainty")
+    if not found:
+        return None
+    ends = [percent(end) for end in found.get("coverage_ci95") or ()]
+    rows = [
+        ("truths inside of the 80 % interval", percent(found.get("coverage")),
+         f"{ends[0]} to {ends[1]}" if len(ends) == 2 else UNKNOWN),
+        ("half of its width, m", metres(found.get("interval_m")), UNKNOWN),
+        ("MAE of the 80 % most confident pixels, m", metres(found.get("mae_confident_m")),
+         f"{percent(-found['mae_reduction'], signed=True)} against all"
+         if known(found.get("mae_reduction")) else UNKNOWN),
+        ("confidence, off by", percent(found.get("calibration_error")), UNKNOWN),
+    ]
+    return Table(["", "found", "95 % interval, or change"], [Group("", [
+        (name, [Cell(text), Cell(note)]) for name, text, note in rows])])
+
+
 def published(rows: Sequence[Mapping[str, Any]]) -> Table | None:
     """Numbers of others; the source of each is its last cell."""
     if not rows:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sdim_ros.core import metrics
-from sdim_ros.core.types import Stats
+from sdim_ros.core.types import DenseDepth, Stats
 
 METHODS = (
     "sdim", "fill_only", "nearest", "linear", "edge_aware",
@@ -33,6 +33,7 @@ class FrameResult:
         by_range: by method, ``sum_m`` of the held-out errors and ``pixels`` of each bin of
             `RANGE_EDGES_M`.
         axis, level: what made the input harder; empty = nothing.
+        certainty: of `judge_certainty`; empty where only other methods ran.
     """
 
     name: str
@@ -44,6 +45,7 @@ class FrameResult:
     by_range: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     axis: str = ""
     level: str = ""
+    certainty: dict[str, Any] = field(default_factory=dict)
 
     def as_row(self) -> dict[str, Any]:
         """Plain numbers, for JSON; `from_row` reads them."""
@@ -84,3 +86,20 @@ def judge_by_range(
     sums, pixels = metrics.error_by_range(
         prediction, reference, metrics.held_out_mask(reference, given), RANGE_EDGES_M)
     return {"sum_m": sums.tolist(), "pixels": pixels.tolist()}
+
+
+def judge_certainty(dense: DenseDepth, reference: np.ndarray, given: np.ndarray
+                    ) -> dict[str, Any]:
+    """Whether confidence and interval of the model's map hold, where no point was given.
+
+    Args:
+        reference, given: (H, W) metres.
+
+    Returns:
+        What `metrics.certainty` tells; empty where no pixel can be judged.
+    """
+    judged = metrics.held_out_mask(reference, given) & metrics.protocol_mask(dense.depth)
+    if dense.interval is None or not judged.any():
+        return {}
+    return metrics.certainty(
+        dense.depth[judged], reference[judged], dense.confidence[judged], dense.interval[judged])

@@ -73,14 +73,12 @@ def _of_budget(completer: Completer, frame: Frame, budget: int, rounds: int, pea
     model, device = completer.model, completer.model.device
     asker = completer.asker()
     prefix, questions = _prefix(completer, frame), random_questions(completer, frame, budget)
-    early = completer.stops_early
-
     def passes() -> None:
-        asker.ask(prefix, [questions], completer.readout, early, lambda: None)
+        asker.ask(prefix, [questions], completer.reading, lambda: None)
 
     number = model.config.number
     suffix = tokens_of_suffix(completer, frame)
-    fed = number.digits - 1 - int(early) + int(number.decimal_point)
+    fed = number.digits - 1 - int(completer.reading.stop_early) + int(number.decimal_point)
     tokens = budget * (suffix + fed)
     passes()
     spent = median(seconds(passes, device) for _ in range(rounds))
