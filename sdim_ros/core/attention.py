@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sdim_ros.core.steps import Steps
+
 
 class PrefixCache:
     """Keys and values of the shared prefix, layer by layer, still attached to the graph."""
@@ -123,7 +125,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, prefix_key: Tensor,
 
 
 def merged_attention(query: Tensor, key: Tensor, value: Tensor, prefix_key: Tensor,
-                     prefix_value: Tensor) -> Tensor:
+                     prefix_value: Tensor, later: Tensor | None, steps: Steps) -> Tensor:
     """As ``_attend``, without gradients: the prefix in a fused kernel, merged by log-sum-exp.
 
     Args:
@@ -131,22 +133,19 @@ def merged_attention(query: Tensor, key: Tensor, value: Tensor, prefix_key: Tens
             heads for each head of the keys.
         key, value: (B, Hkv, K, T, D): own tokens; the last S of the T are the query's.
         prefix_key, prefix_value: (B, Hkv, P, D).
+        later: (S * G, T), -inf where a token may not look, else 0; None = it may look anywhere.
+        steps: plain or compiled.
 
     Returns:
         (B, Hkv, K, S, G, D)
     """
     b, hkv, k, s, g, d = query.shape
-    scale, t = d**-0.5, key.shape[3]
     rows = query.reshape(b, hkv, k * s * g, d)
-    seen, top = _fused_attention(rows, prefix_key, prefix_value, scale)
-    seen, top = seen.view(b, hkv, k, s * g, d), top.view(b, hkv, k, s * g, 1)
-    scores = (rows.view(b, hkv, k, s * g, d) @ key.transpose(3, 4)).float() * scale
-    if s > 1:
-        later = torch.ones(s, t, dtype=torch.bool, device=query.device).triu(t - s + 1)
-        scores = scores.masked_fill(later.repeat_interleave(g, 0), float("-inf"))
-    total = torch.logaddexp(top, scores.logsumexp(-1, keepdim=True))
-    out = (scores - total).exp().to(value.dtype) @ value
-    return torch.addcmul(out, seen, (top - total).exp().to(seen.dtype)).view(query.shape)
+    seen, top = _fused_attention(rows, prefix_key, prefix_value, d**-0.5)
+    scores = rows.view(b, hkv, k, s * g, d) @ key.transpose(3, 4)
+    weights, share = steps.weigh(scores, top.view(b, hkv, k, s * g, 1), later, d**-0.5)
+    return steps.merge(weights @ value, seen.view(scores.shape[:-1] + (d,)), share).view(
+        query.shape)
 
 
 def _fused_attention(query: Tensor, key: Tensor, value: Tensor, scale: float

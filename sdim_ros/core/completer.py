@@ -24,6 +24,7 @@ from sdim_ros.core.pace import Pace, Stopwatch, TimeLeft
 from sdim_ros.core.point_token import guess_everywhere
 from sdim_ros.core.projection import clean_depth
 from sdim_ros.core.refinement import Rounds
+from sdim_ros.core.steps import compiled
 from sdim_ros.core.types import (
     Answers, BadInput, DenseDepth, Frame, ModelFailed, OutOfMemory, Stats,
 )
@@ -64,6 +65,8 @@ class Completer:
                  clock: Callable[[], float] = time.perf_counter) -> None:
         self._pace = Pace(clock)
         self.model = checkpoint.load(settings.model) if model is None else model
+        if settings.model.compile:
+            self.model.steps = compiled()
         self._together = self.model.device.type == "cuda"
         self._recorder = Recorder() if self._together else None
         self.reconfigure(settings)

@@ -49,6 +49,9 @@ class ModelSettings:
     dtype: str = setting(
         "auto", "Number type of the weights; auto = bfloat16 on a GPU, float32 on a CPU.",
         choices=("auto", "float32", "bfloat16"), fixed=True)
+    compile: bool = setting(
+        False, "Fuse the small steps of a pass on a GPU: faster, after about a minute at the "
+        "start; needs a C compiler.", fixed=True)
     allow_download: bool = setting(
         False, "Fetch a Hugging Face id that is not in the local cache.", fixed=True)
     allow_untrained: bool = setting(

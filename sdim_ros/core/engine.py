@@ -83,7 +83,7 @@ def spell(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str,
     target = suffix.new_full((n,), quantile, dtype=torch.float64)
     digits, probabilities = [], []
     for slot in range(slots):
-        hidden = query_pass(text, embeds, positions, own, prefix.cache)
+        hidden = query_pass(text, embeds, positions, own, prefix.cache, model.steps)
         digit, p, target = _read_slot(model, hidden, target, readout)
         digits.append(digit)
         probabilities.append(p)

@@ -36,6 +36,7 @@ from sdim_ros.core.passes import VisionPlan, prefix_pass, vision_pass
 from sdim_ros.core.point_token import PixelQueries, PointTokens, constants, send
 from sdim_ros.core.projection import scatter_resize
 from sdim_ros.core.prompts import NumberFormat, Vocabulary
+from sdim_ros.core.steps import PLAIN
 
 ATTENTION = "sdim_shared_prefix"
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, with_shared_prefix(sdpa_attention_forward))
@@ -187,6 +188,7 @@ class SdimModel(nn.Module):
         for name, ids in (("digit_ids", self.vocabulary.digits), ("text_before", before),
                           ("text_after", after)):
             self.register_buffer(name, torch.tensor(ids), persistent=False)
+        self.steps = PLAIN
         self._last: tuple[np.ndarray, tuple[int, int], np.ndarray] | None = None
         self._plans: dict[tuple, tuple[VisionPlan, Tensor]] = {}
         self.fusion = SoftFusion(config.fusion)
@@ -282,7 +284,8 @@ class SdimModel(nn.Module):
             cache = PrefixCache()
             self.language(embeds, positions, cache)
         else:
-            cache = prefix_pass(self.qwen.model.language_model, embeds, positions)
+            cache = prefix_pass(
+                self.qwen.model.language_model, embeds, positions, self.steps)
         return Prefix(cache, positions, visual, fused.features, fused.mixing, inputs.unit)
 
     def fuse(self, inputs: ModelInput) -> Fused:
@@ -302,7 +305,8 @@ class SdimModel(nn.Module):
             grid = torch.tensor([[1, gh, gw]] * b, device=self.device)
             tokens = self.qwen.model.visual(patches, grid_thw=grid).pooler_output
         else:
-            tokens = vision_pass(self.qwen.model.visual, patches, self._plan(gh, gw, inputs.points.shape[1])[0])
+            plan, _ = self._plan(gh, gw, inputs.points.shape[1])
+            tokens = vision_pass(self.qwen.model.visual, patches, plan, self.steps)
         tokens = tokens.view(b, (gh // merge) * (gw // merge), -1)
         return tokens.transpose(1, 2).reshape(b, -1, gh // merge, gw // merge), fused
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sdim_ros.core.attention import PrefixCache, merged_attention
+from sdim_ros.core.steps import Steps
 
 
 class OwnKeys:
@@ -40,30 +41,32 @@ class OwnKeys:
         return keys, values
 
 
-def prefix_pass(text: nn.Module, embeds: Tensor, positions: Tensor) -> PrefixCache:
+def prefix_pass(text: nn.Module, embeds: Tensor, positions: Tensor, steps: Steps
+                ) -> PrefixCache:
     """Keys and values of what all queries share.
 
     Args:
         text: Qwen2.5-VL's language model.
         embeds: (B, P, C), at positions (3, P) float32.
+        steps: plain or compiled.
     """
     angles = _text_angles(text, positions, embeds.dtype)
     cache, hidden = PrefixCache(), embeds
     last = len(text.layers) - 1
     for index, layer in enumerate(text.layers):
-        query, key, value = _project(layer, hidden, angles)
+        query, key, value = _project(layer, hidden, angles, steps)
         key, value = key.transpose(1, 2), value.transpose(1, 2)
         cache.update(key, value, index)
         if index == last:  # its output is never read
             break
         out = functional.scaled_dot_product_attention(
             query.transpose(1, 2), key, value, is_causal=True, enable_gqa=True)
-        hidden = _behind_attention(layer, hidden, out.transpose(1, 2))
+        hidden = _behind_attention(layer, hidden, out.transpose(1, 2), steps)
     return cache
 
 
 def query_pass(text: nn.Module, embeds: Tensor, positions: Tensor, own: OwnKeys,
-               shared: PrefixCache) -> Tensor:
+               shared: PrefixCache, steps: Steps) -> Tensor:
     """The next tokens of every query.
 
     Args:
@@ -71,37 +74,40 @@ def query_pass(text: nn.Module, embeds: Tensor, positions: Tensor, own: OwnKeys,
         embeds: (B * K, S, C), at positions (3, S) float32.
         own: of the tokens of these queries that came before; these are added.
         shared: of the B images.
+        steps: plain or compiled.
 
     Returns:
         (B * K, C): the last hidden state of each query.
     """
     b, n, s = len(shared.keys[0]), len(embeds), embeds.shape[1]
     angles = _text_angles(text, positions, embeds.dtype)
-    hidden = embeds
+    hidden, later = embeds, _later(s, own.length + s, text, embeds.device)
     for index, layer in enumerate(text.layers):
-        query, key, value = _project(layer, hidden, angles)
+        query, key, value = _project(layer, hidden, angles, steps)
         heads = key.shape[2]
         # (B, Hkv, K, S, [G,] D): the queries of one head lie together.
         query = query.view(b, n // b, s, heads, -1, query.shape[-1]).permute(0, 3, 1, 2, 4, 5)
         key, value = (x.view(b, n // b, s, heads, -1).permute(0, 3, 1, 2, 4)
                       for x in (key, value))
         keys, values = own.write(index, key, value)
-        out = merged_attention(query, keys, values, shared.keys[index], shared.values[index])
+        out = merged_attention(query, keys, values, shared.keys[index], shared.values[index],
+                               later, steps)
         out = out.permute(0, 2, 3, 1, 4, 5).reshape(n, s, -1)
         if index == len(text.layers) - 1:  # only the last token is read
             hidden, out = hidden[:, -1:], out[:, -1:]
-        hidden = _behind_attention(layer, hidden, out)
+        hidden = _behind_attention(layer, hidden, out, steps)
     own.length += s
     return _norm(text.norm, hidden)[:, -1]
 
 
-def vision_pass(visual: nn.Module, patches: Tensor, plan: VisionPlan) -> Tensor:
+def vision_pass(visual: nn.Module, patches: Tensor, plan: VisionPlan, steps: Steps) -> Tensor:
     """Image tokens.
 
     Args:
         visual: Qwen2.5-VL's vision model.
         patches: (B * L, D), merge blocks first, as ``fusion.patchify`` cuts them.
         plan: of their grid.
+        steps: plain or compiled.
 
     Returns:
         (B * L / merge**2, C)
@@ -113,41 +119,49 @@ def vision_pass(visual: nn.Module, patches: Tensor, plan: VisionPlan) -> Tensor:
         mask = None if index in visual.fullatt_block_indexes else plan.windows
         attn, x = block.attn, _norm(block.norm1, hidden)
         query, key, value = attn.qkv(x).view(*x.shape[:2], 3, attn.num_heads, -1).unbind(2)
-        query, key = (_rotate(h.float(), plan.cos, plan.sin).to(value.dtype)
+        query, key = (steps.rotate(h.float(), plan.cos, plan.sin).to(value.dtype)
                       for h in (query, key))
         out = functional.scaled_dot_product_attention(
             *(h.transpose(1, 2) for h in (query, key, value)), attn_mask=mask)
         hidden = hidden + attn.proj(out.transpose(1, 2).flatten(2))
-        hidden = hidden + block.mlp(_norm(block.norm2, hidden))
+        hidden = hidden + _feed_forward(block.mlp, _norm(block.norm2, hidden), steps)
     return visual.merger(hidden)
 
 
-def _project(layer: nn.Module, hidden: Tensor, angles: tuple[Tensor, Tensor]
+def _project(layer: nn.Module, hidden: Tensor, angles: tuple[Tensor, Tensor], steps: Steps
              ) -> tuple[Tensor, Tensor, Tensor]:
     """Query (N, L, Hq, D), key and value (N, L, Hkv, D) of a layer of the language model."""
     attn, x = layer.self_attn, _norm(layer.input_layernorm, hidden)
     query, key, value = (
         project(x).view(*x.shape[:2], -1, attn.head_dim)
         for project in (attn.q_proj, attn.k_proj, attn.v_proj))
-    return _rotate(query, *angles), _rotate(key, *angles), value
+    return steps.rotate(query, *angles), steps.rotate(key, *angles), value
 
 
-def _behind_attention(layer: nn.Module, hidden: Tensor, out: Tensor) -> Tensor:
+def _behind_attention(layer: nn.Module, hidden: Tensor, out: Tensor, steps: Steps) -> Tensor:
     """The rest of a layer, from what its attention found."""
     hidden = hidden + layer.self_attn.o_proj(out.flatten(2))
-    return hidden + layer.mlp(_norm(layer.post_attention_layernorm, hidden))
+    return hidden + _feed_forward(
+        layer.mlp, _norm(layer.post_attention_layernorm, hidden), steps)
+
+
+def _feed_forward(mlp: nn.Module, x: Tensor, steps: Steps) -> Tensor:
+    return mlp.down_proj(steps.gate(mlp.gate_proj(x), mlp.up_proj(x)))
+
+
+def _later(new: int, length: int, text: nn.Module, device: torch.device) -> Tensor | None:
+    """(new * groups, length): -inf at own tokens behind a new one, else 0; None = there are none.
+    """
+    if new == 1:
+        return None
+    behind = torch.full((new, length), float("-inf"), device=device).triu(length - new + 1)
+    config = text.config
+    return behind.repeat_interleave(config.num_attention_heads // config.num_key_value_heads, 0)
 
 
 def _norm(norm: nn.Module, hidden: Tensor) -> Tensor:
     return functional.rms_norm(hidden, norm.weight.shape, norm.weight.to(hidden.dtype),
                                norm.variance_epsilon)
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of (..., L, H, D) by (L, 1, D)."""
-    half = x.shape[-1] // 2
-    turned = torch.cat([-x[..., half:], x[..., :half]], dim=-1)
-    return torch.addcmul(x * cos, turned, sin).to(x.dtype)
 
 
 def _text_angles(text: nn.Module, positions: Tensor, dtype: torch.dtype
