@@ -80,8 +80,7 @@ def run(args: argparse.Namespace) -> int:
             completer, Frame(sample.image[cut], sample.truth[cut]), args.rounds)
         bench_plot.draw(Path(folder) / "bench.png", figures, completer.description)
     header = report.environment(
-        args.command_line, args.random_weights or completer.settings.model.checkpoint,
-        completer.description)
+        args.command_line, completer.settings.model.checkpoint, completer.description)
     report.write_json(Path(folder) / "report.json", {**header, "bench": figures})
     Console().print(_table(figures, completer.description))
     Console().print(_throughput_table(figures["throughput"]))
@@ -93,9 +92,10 @@ def _completer(args: argparse.Namespace) -> Completer:
     settings = settings_from(args)
     if args.random_weights is None:
         return load_completer(settings)
+    values: dict[str, Any] = {"model.checkpoint": f"{args.random_weights} with random weights"}
     if settings.fill.trust < 0:  # a frame would leave random answers out, and be too fast
-        settings = with_values(settings, {"fill.trust": 0.5})
-    return Completer(settings, random_3b(settings.model, args.layers))
+        values["fill.trust"] = 0.5
+    return Completer(with_values(settings, values), random_3b(settings.model, args.layers))
 
 
 def _time_node(args: argparse.Namespace, frame: Frame) -> int:

@@ -27,6 +27,8 @@ def draw(path: Path, figures: dict[str, Any], model: str) -> None:
         axes.plot(x, [row["ms"] for row in rows], marker="o", label="whole frame")
         axes.plot(x, [row["query_passes_ms"] for row in rows], marker="o", label="query passes")
         axes.set(xscale="log", xlabel=label, ylabel="ms", ylim=(0, None))
+        axes.set_xticks(x, [f"{value:,}" for value in x])
+        axes.minorticks_off()
         axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=110)
