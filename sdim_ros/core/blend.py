@@ -119,8 +119,7 @@ def out_of_fold(
         visible = sparse.copy()
         visible[at] = 0
         for method in methods:
-            parts[method].append(fill.linear_at(visible, *at) if method == "linear"
-                                 else fill.classical(method, visible, image)[at])
+            parts[method].append(fill.classical_at(method, visible, image, *at))
         parts["distance"].append(fill.distance_to_measured(visible)[at])
     joined = {m: np.concatenate([np.zeros(0, np.float32), *part]) for m, part in parts.items()}
     return OutOfFold(rows, cols, sparse[rows, cols], distance=joined.pop("distance"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from sdim_ros.core import checkpoint, confidence, engine, queries
+from sdim_ros.core import checkpoint, confidence, doubt, engine, fill, queries
 from sdim_ros.core.blend import (
     Blend, OutOfFold, apply_blend, fit_blend, hidden_folds, out_of_fold,
 )
@@ -118,8 +118,11 @@ class Completer:
         if self.model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.model.device)
         with watch.stage("prepare"):
-            sparse, cleaned = self.clean(frame)
+            measured, cleaned = self.clean(frame)
             view = _View.of(frame.image, blind)
+        doubted = self._doubted(frame.image, measured, watch)
+        with watch.stage("prepare"):
+            sparse = self._believed(measured, doubted, cleaned)
             maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
             rows, cols = queries.pixels_to_ask(sparse, self.settings.queries)
         prefix = self._encode(view, sparse, watch)
@@ -136,11 +139,10 @@ class Completer:
             sure = confidence.of_map(
                 sparse, frame.image, depth, maps, answers, hidden, said, blend)
         stats = Stats(
-            points=int((sparse > 0).sum()), cleaned=cleaned,
+            points=int((sparse > 0).sum()), cleaned=cleaned, doubted=len(doubted[0]),
             queries=len(answers) + len(hidden.truth), calibration_queries=len(hidden.truth),
             fill=blend.describe(), trust=blend.trust,
             out_of_range=self._out_of_range(sparse), gpu_mb=self._gpu_mb(), ms=watch.ms)
-        doubted = confidence.doubts(hidden.truth, said)
         return _checked(DenseDepth(depth, sure, fill_only, answers, stats, doubted))
 
     @torch.inference_mode()
@@ -193,6 +195,34 @@ class Completer:
                 f"{limits.min_depth_m:g} to {limits.max_depth_m:g} m; check sensor and "
                 "extrinsics, or set input.on_empty_sparse to answer")
         return sparse, cleaned
+
+    def _doubted(self, image: np.ndarray, sparse: np.ndarray, watch: _Stopwatch
+                 ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the measured points that neighbours and model contradict.
+
+        The model sees the image here even where it is judged without it: what is measured must
+        be the same.
+        """
+        settings = self.settings.doubt
+        with watch.stage("doubt"):
+            suspects = doubt.suspects(sparse, image, settings)
+            rest = suspects.without(sparse)
+            asked = suspects.rows[:suspects.asked], suspects.cols[:suspects.asked]
+            hints = {name: fill.classical_at(name, rest, image, *asked)
+                     for name in self.model.config.hints if suspects.asked}
+        said = None
+        if suspects.asked:
+            prefix = self._encode(_View.of(image, False), rest, watch)
+            said = self._read(prefix, rest, *asked, hints, watch)
+        return suspects.contradicted(sparse, said, settings.spreads)
+
+    def _believed(self, sparse: np.ndarray, doubted: tuple[np.ndarray, np.ndarray],
+                  cleaned: dict[str, int]) -> np.ndarray:
+        """The measurements to use; what is rejected of them is counted in ``cleaned``."""
+        if self.settings.doubt.mode != "reject" or not len(doubted[0]):
+            return sparse
+        cleaned["doubted"] = len(doubted[0])
+        return doubt.without(sparse, doubted)
 
     def _gpu_mb(self) -> float:
         """Most memory that PyTorch held on the GPU during this frame, 0 on a CPU."""

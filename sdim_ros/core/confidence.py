@@ -23,9 +23,6 @@ TOLERANCE = 0.05
 DEFAULT_WEIGHTS = np.array([1.0, -0.5, -0.8, -1.0])
 # Precision of the prior around the default; a few tens of points outweigh it.
 PRIOR_PRECISION = 2.0
-# A measured point is doubted when the model, asked with the value hidden, is sure of another one:
-# off by so many times its own interval, and by this share of the depth.
-DOUBT_SPREADS, DOUBT_SHARE = 3.0, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +55,6 @@ def fit(signs: np.ndarray, hits: np.ndarray) -> ConfidenceModel:
         return value, gradient
 
     return ConfidenceModel(minimize(loss, DEFAULT_WEIGHTS, jac=True, method="BFGS").x)
-
-
-def doubts(truth: np.ndarray, said: Answers) -> tuple[np.ndarray, np.ndarray]:
-    """The measured points that look wrong to the model, of those that were hidden from it.
-
-    Args:
-        truth: (N,) metres, what was measured.
-        said: the model at the same N pixels.
-
-    Returns:
-        Rows and columns, (D,) int each.
-    """
-    off = np.abs(said.depth - truth)
-    doubted = (off > DOUBT_SPREADS * said.spread) & (off > DOUBT_SHARE * said.depth)
-    return said.rows[doubted], said.cols[doubted]
 
 
 def features(

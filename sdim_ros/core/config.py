@@ -89,6 +89,21 @@ class FillSettings:
 
 
 @dataclass(frozen=True)
+class DoubtSettings:
+    mode: str = setting(
+        "reject", "Measured points that their neighbours and the model contradict: off = not "
+        "looked for, warn = counted and shown, reject = counted, shown and not used.",
+        choices=("off", "warn", "reject"))
+    spreads: float = setting(
+        1.0, "A suspicious point is wrong when the model, which is not shown it, answers at least "
+        "so many times its own uncertainty away from it: less rejects more.",
+        low=0.0, high=1000.0)
+    budget: int = setting(
+        300, "Suspicious points asked of the model per frame, at most; the neighbours alone "
+        "decide on the others.", low=0, high=20000)
+
+
+@dataclass(frozen=True)
 class InputSettings:
     image_transport: str = setting(
         "raw", "How images arrive: image, or image/compressed (JPEG or PNG).",
@@ -250,6 +265,7 @@ class Settings:
     model: ModelSettings = field(default_factory=ModelSettings)
     queries: QuerySettings = field(default_factory=QuerySettings)
     fill: FillSettings = field(default_factory=FillSettings)
+    doubt: DoubtSettings = field(default_factory=DoubtSettings)
     input: InputSettings = field(default_factory=InputSettings)
     projection: ProjectionSettings = field(default_factory=ProjectionSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)

@@ -42,6 +42,14 @@ def classical(method: str, sparse: np.ndarray, image: np.ndarray) -> np.ndarray:
     raise ValueError(f"fill method {method!r}: expected one of {', '.join(FILLS)}")
 
 
+def classical_at(method: str, sparse: np.ndarray, image: np.ndarray, rows: np.ndarray,
+                 cols: np.ndarray) -> np.ndarray:
+    """``classical(method, sparse, image)[rows, cols]``, cheaper where it can be."""
+    if method == "linear":
+        return linear_at(sparse, rows, cols)
+    return classical(method, sparse, image)[rows, cols]
+
+
 def reach_over_gaps(sparse: np.ndarray, areas: float) -> float:
     """Strength of a smoother that carries values about as far as the next known pixel.
 
