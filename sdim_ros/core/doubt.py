@@ -20,7 +20,7 @@ from sdim_ros.core.config import DoubtSettings
 from sdim_ros.core.types import Answers
 
 # Fewer points do not tell what is usual in a frame.
-MIN_POINTS = 20
+MIN_POINTS = 50
 # Of more points only those are judged that few of the pixels around them agree with, by what is
 # measured in a square of this side around them.
 MANY, CLOSE = 30_000, 31
@@ -36,9 +36,9 @@ LEAST_SPAN = 0.5
 COLOUR_TOLERANCE = 5.0
 # Evidence that stands beside a frame's own: so many points, this share of them wrong.
 PRIOR_POINTS, PRIOR_SHARE = 50.0, 0.02
-# Right points of a frame that are alone on what they lie on: no other point tells them from wrong
-# ones, so where only a few look wrong they hardly are.
-LONE = 12.0
+# Right points that are alone on what they lie on look wrong, too: so many, by the root of the
+# number of points. Where no more look wrong, they hardly are.
+LONE = 0.5
 ROUNDS = 15
 
 
@@ -140,7 +140,7 @@ def chances(sparse: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarr
         likely = [(trusted * density).sum(axis=1) for density in by_neighbours]
         chance = mixture.fit(np.stack(likely + by_plane))
         wrong[tuple(judged.T)] = chance
-    few = np.square(LONE / max(chance.sum(), 1e-6))
+    few = (LONE * np.sqrt(total) / max(float(chance.sum()), 1e-6)) ** 4
     return judged, (chance / (1 + few)).astype(np.float32)
 
 
@@ -211,7 +211,7 @@ def _plane_at(judged: np.ndarray, beside: np.ndarray, own: np.ndarray, around: n
         weights: (N, K) float32.
     """
     y, x = np.moveaxis((beside - judged[:, None]).astype(np.float32), -1, 0)
-    steep = np.float32(0.1) * np.square(np.maximum(np.abs(x), np.abs(y)).max(axis=1))
+    steep = np.float32(0.03) * np.square(np.maximum(np.abs(x), np.abs(y)).max(axis=1))
     counted = weights
     for _ in range(3):
         share = counted / counted.sum(axis=1, keepdims=True)
