@@ -258,7 +258,7 @@ def _tell(console: Console, evaluation: Evaluation, content: dict[str, Any], jud
         console.print(f"skipped (all are in report.json), first {name}: {reason}",
                       markup=False, highlight=False, soft_wrap=True)
     console.print(report.table(content))
-    if "doubt" in content:
+    if "doubt" in content and content["doubt_mode"] != "off":
         console.print(report.doubts(content), highlight=False)
     console.print(f"{evaluation.args.out}/report.html shows it", highlight=False)
 

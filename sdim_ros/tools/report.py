@@ -227,7 +227,7 @@ def doubts(report: Mapping[str, Any]) -> str:
     """How many points were doubted, and whether they were the wrong ones, for people."""
     found = report["doubt"]
     text = f"{found['points_per_frame']:.1f} points a frame doubted ({report['doubt_mode']})"
-    if "recall" in found:
+    if "recall" in found and found["points_per_frame"]:
         text += (f": {100 * found['precision']:.0f} % of them were replaced; of all replaced "
                  f"{100 * found['recall']:.0f} % were found, {100 * found['recall_far']:.0f} % of "
                  f"those over {100 * FAR:.0f} % off")
