@@ -26,7 +26,7 @@ from sdim_ros.ros.pipeline import Pipeline
 S = 10**9
 TOPICS = {name: f"/{name}" for name in ("image", "camera_info", "sparse_depth")}
 # By the completer, then by the node around it.
-STAGES = ("prepare", "encode", "query_passes", "calibrate", "fill", "confidence",
+STAGES = ("prepare", "doubt", "encode", "query_passes", "calibrate", "fill", "confidence",
           "pair", "decode", "project", "complete", "pack", "publish")
 
 
@@ -127,6 +127,20 @@ def test_the_model_task_tells_what_is_loaded_or_why_not():
     assert "GPU MB" not in health.model_task("tiny", None).values  # on a CPU
 
 
+def test_points_that_contradict_each_other_are_counted_and_many_of_them_are_a_warning():
+    lines: list[str] = []
+    health = Health(lines.append, Clock())
+    health.add_result(Stats(points=95, doubted=5, cleaned={"doubted": 5}), {})
+    assert health.inputs_task().level == OK and not lines
+    health.add_result(Stats(points=100, doubted=31), {})  # only warned of, so they still count
+    task, model = health.inputs_task(), health.model_task("tiny", None)
+    assert task.level == WARN and "31 % of the measured points" in task.message
+    assert "extrinsics" in lines[0] and "stamps" in lines[0]
+    assert model.values["doubted points"] == 31 and model.values["cleaned: doubted"] == 5
+    health.add_result(Stats(points=100, doubted=2), {})
+    assert health.inputs_task().level == OK
+
+
 def heard_publisher(kind, topic):
     return SimpleNamespace(get_subscription_count=lambda: 1, publish=lambda message: None)
 
@@ -177,7 +191,7 @@ def test_the_node_shows_its_stages_and_rates_on_diagnostics(peer):
                   ros_process.depth_image(ros_process.sparse_depth()), time_ns=now_ns)
         assert peer.spin_until(lambda: "age ms max" in peer.diagnosed("model")), node.log()
         model = peer.diagnosed("model")
-    assert all(float(model[f"{stage} ms p95"]) >= 0 for stage in STAGES[6:])
+    assert all(float(model[f"{stage} ms p95"]) >= 0 for stage in STAGES[7:])
     assert 0 < float(model["age ms p50"]) < 10_000 and float(model["results Hz"]) > 0
     assert peer.diagnosed("worker")["level"] == 0 and "/image Hz" in peer.diagnosed("inputs")
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sdim_ros.core.types import Stats
 from sdim_ros.tools import overview, report
-from sdim_ros.tools.results import FrameResult, judge, judge_by_range
+from sdim_ros.tools.results import FrameResult, judge, judge_by_range, judge_doubts
 
 
 def result(error_m: float, name: str = "a", method: str = "linear") -> FrameResult:
@@ -39,6 +39,25 @@ def test_methods_are_averaged_over_frames_with_an_interval():
     low, high = held_out["ci95"]["mae"]
     assert 0.1 - 1e-6 <= low < 0.2 < high <= 0.3 + 1e-6
     assert built["methods"]["linear"]["ms_per_frame"]["median"] == 3.0
+
+
+def test_doubted_points_are_held_against_those_that_were_replaced():
+    before = np.full((1, 8), 2.0, np.float32)
+    given = np.array([[3, 3, 1, 2.1, 2, 2, 2, 2]], np.float32)  # three far off, one nearly right
+    found = judge_doubts(before, given, (np.zeros(3, int), np.array([0, 1, 5])))
+    assert found == {"replaced": 4, "found": 2, "far": 3, "found_far": 2}
+    results = [dataclasses.replace(result(0.1, name), doubt=found, stats=Stats(doubted=3))
+               for name in ("a", "b")]
+    built = report.build({"doubt_mode": "reject"}, results)
+    assert built["doubt"] == pytest.approx({
+        "points_per_frame": 3, "precision": 2 / 3, "recall": 0.5, "recall_far": 2 / 3})
+    assert built["frames"][0]["doubted"] == 3
+    text = report.doubts(built)
+    assert text.startswith("3.0 points a frame doubted (reject): 67 % of them were replaced")
+    assert "50 % were found, 67 % of those over 10 % off" in text
+    clean = report.build({"doubt_mode": "warn"}, [
+        dataclasses.replace(result(0.1), stats=Stats(doubted=1))])
+    assert report.doubts(clean) == "1.0 points a frame doubted (warn)"
 
 
 def test_report_json_is_strict_json_with_null_for_nan(tmp_path):

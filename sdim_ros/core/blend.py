@@ -14,6 +14,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from sdim_ros.core import fill
+from sdim_ros.core.doubt import without
 from sdim_ros.core.types import Answers
 
 BLENDED = ("nearest", "linear", "guided")
@@ -117,7 +118,7 @@ def out_of_fold(
     methods = dict.fromkeys((*BLENDED, *more))
     rows = np.concatenate([np.zeros(0, int), *(rows for rows, _ in folds)])
     cols = np.concatenate([np.zeros(0, int), *(cols for _, cols in folds)])
-    visible = [_without(sparse, at) for at in folds]
+    visible = [without(sparse, at) for at in folds]
 
     def one(task: tuple[int, str]) -> tuple[np.ndarray, np.ndarray | None]:
         fold, method = task
@@ -136,12 +137,6 @@ def out_of_fold(
     maps = [{method: done[fold, method][1] for method in more} if whole_maps else None
             for fold in range(len(folds))]
     return OutOfFold(rows, cols, sparse[rows, cols], predictions, distance, maps)
-
-
-def _without(sparse: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    visible = sparse.copy()
-    visible[at] = 0
-    return visible
 
 
 @dataclass(frozen=True, slots=True)

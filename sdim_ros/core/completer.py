@@ -11,28 +11,28 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sdim_ros.core import checkpoint, confidence, queries
+from sdim_ros.core import checkpoint, confidence, doubt, fill, queries
 from sdim_ros.core.asking import Asker, Pending, Questions, Reading, accelerator_named
 from sdim_ros.core.blend import (
     Blend, OutOfFold, apply_blend, fit_blend, hidden_folds, out_of_fold,
 )
+from sdim_ros.core.cleaning import clean
 from sdim_ros.core.config import Settings
 from sdim_ros.core.evidence import Evidence, RecentErrors
 from sdim_ros.core.graphs import Recorder
 from sdim_ros.core.model import ModelInput, Prefix, SdimModel, random_twin
 from sdim_ros.core.pace import Pace, Stopwatch, TimeLeft
 from sdim_ros.core.point_token import guess_everywhere
-from sdim_ros.core.projection import clean_depth
-from sdim_ros.core.refinement import Rounds
+from sdim_ros.core.refinement import Rounds, joined
 from sdim_ros.core.steps import compiled
 from sdim_ros.core.types import (
-    Answers, BadInput, DenseDepth, Frame, ModelFailed, OutOfMemory, Stats,
+    Answers, DenseDepth, Frame, ModelFailed, OutOfMemory, Stats,
 )
 
 # What the model sees instead of the image when it is judged without it.
 GREY = 127
-# Sensors see less far: a larger median of the depths looks like another unit.
-UNLIKELY_M = 200.0
+
+
 @dataclass(frozen=True, slots=True)
 class _View:
     """What the model sees, (H, W, 3) uint8, and the image that guides the fills."""
@@ -49,7 +49,6 @@ class Completer:
     """Completes frames with one model. Not thread-safe: one thread uses it at a time.
 
     Args:
-        settings: everything that can be set.
         model: a network in memory; None = the one that the settings name.
         clock: seconds, for the statistics and ``queries.budget_ms``.
 
@@ -141,9 +140,12 @@ class Completer:
         time_left = TimeLeft(pace, self.settings.queries.budget_ms, frame.sparse.size, every)
         if self.model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.model.device)
-        with watch.stage("prepare"), pace.measured("prepare", frame.sparse.size):
-            sparse, cleaned = self.clean(frame)
+        with watch.stage("prepare"):
+            measured, cleaned = self.clean(frame)
             view = _View.of(frame.image, blind)
+        doubted = self._doubted(frame.image, measured, watch)
+        with watch.stage("prepare"), pace.measured("prepare", frame.sparse.size):
+            sparse = self._believed(measured, doubted, cleaned)
             maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
         prefix = self._encode(view, [sparse], watch, [maps])
         rounds = Rounds(sparse, frame.image, maps, self.settings.queries)
@@ -153,9 +155,10 @@ class Completer:
             folds = self._folds(frame, sparse)
             hidden = out_of_fold(sparse, frame.image, folds, self._fills_needed(),
                                  self.model.takes_maps(*sparse.shape))
+        before = watch.ms.get("query_passes", 0.0)
         asked = self._ask_hidden(view, sparse, folds, hidden, watch)
-        said = _joined(hidden, [a for p in asked for a in self._finish(p, watch)])
-        pace.learn("hidden", watch.ms.get("query_passes", 0.0), len(hidden.truth))
+        said = joined([a for p in asked for a in self._finish(p, watch)])
+        pace.learn("hidden", watch.ms.get("query_passes", 0.0) - before, len(hidden.truth))
         with watch.stage("fill"):
             blend = self._blend(hidden, said)
             guess = self._guess(prefix.mixing, maps)
@@ -168,11 +171,10 @@ class Completer:
                 sure, interval = confidence.of_map(
                     sparse, frame.image, depth, maps, answers, known, recent)
             stats = Stats(
-                points=int((sparse > 0).sum()), cleaned=cleaned,
+                points=int((sparse > 0).sum()), cleaned=cleaned, doubted=len(doubted[0]),
                 queries=len(answers) + len(hidden.truth), calibration_queries=len(hidden.truth),
                 first_queries=rounds.first, fill=blend.describe(), trust=blend.trust,
                 out_of_range=self._out_of_range(sparse), gpu_mb=self._gpu_mb(), ms=dict(watch.ms))
-            doubted = confidence.doubts(hidden.truth, said)
             yield _checked(DenseDepth(depth, sure, fill_only, answers, stats, doubted, interval))
 
     def _next_round(self, rounds: Rounds, prefix: Prefix, limit: float, watch: Stopwatch
@@ -247,24 +249,36 @@ class Completer:
         return self._guess(fused.mixing, maps)
 
     def clean(self, frame: Frame) -> tuple[np.ndarray, dict[str, int]]:
-        """The measured depth that is used, (H, W) metres, and what was removed, by reason.
+        """``cleaning.clean`` within the limits of the settings."""
+        return clean(frame, self.settings.input)
 
-        Raises:
-            BadInput: ``too_large``, or ``no_points`` where the settings say skip.
+    def _doubted(self, image: np.ndarray, sparse: np.ndarray, watch: Stopwatch
+                 ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the measured points that neighbours and model contradict.
+
+        The model sees the image here even where it is judged without it: what is measured must
+        be the same.
         """
-        limits = self.settings.input
-        if frame.sparse.size > limits.max_pixels:
-            raise BadInput(
-                "too_large", f"image of {frame.sparse.size} pixels: expected at most "
-                f"{limits.max_pixels}; raise input.max_pixels or use a smaller image")
-        sparse, cleaned = clean_depth(frame.sparse, limits.min_depth_m, limits.max_depth_m)
-        if limits.on_empty_sparse == "skip" and not (sparse > 0).any():
-            raise BadInput(
-                "no_points", "sparse depth without a usable point (removed: "
-                f"{cleaned}{_median_of(frame.sparse)}): expected depths from "
-                f"{limits.min_depth_m:g} to {limits.max_depth_m:g} m; check sensor and "
-                "extrinsics, or set input.on_empty_sparse to answer")
-        return sparse, cleaned
+        settings = self.settings.doubt
+        with watch.stage("doubt"):
+            suspects = doubt.suspects(sparse, image, settings)
+            rest = suspects.without(sparse)
+            asked = suspects.rows[:suspects.asked], suspects.cols[:suspects.asked]
+            hints = {name: fill.classical_at(name, rest, image, *asked)
+                     for name in self.model.config.hints if suspects.asked}
+        said = None
+        if suspects.asked:
+            prefix = self._encode(_View.of(image, False), [rest], watch)
+            said, = self._finish(self._start(prefix, [Questions(rest, *asked, hints)], watch), watch)
+        return suspects.contradicted(sparse, said, settings.spreads)
+
+    def _believed(self, sparse: np.ndarray, doubted: tuple[np.ndarray, np.ndarray],
+                  cleaned: dict[str, int]) -> np.ndarray:
+        """The measurements to use; what is rejected of them is counted in ``cleaned``."""
+        if self.settings.doubt.mode != "reject" or not len(doubted[0]):
+            return sparse
+        cleaned["doubted"] = len(doubted[0])
+        return doubt.without(sparse, doubted)
 
     def _gpu_mb(self) -> float:
         """Most memory that PyTorch held on the GPU during this frame, 0 on a CPU."""
@@ -368,23 +382,6 @@ class Completer:
 def with_random_weights(completer: Completer, seed: int = 0) -> Completer:
     """The same architecture and settings with random weights: what no training would give."""
     return Completer(completer.settings, random_twin(completer.model, seed))
-
-
-def _median_of(removed: np.ndarray) -> str:
-    """What depths that were all removed are like; nothing where there were none."""
-    depths = removed[np.isfinite(removed) & (removed > 0)]
-    if not depths.size:
-        return ""
-    median = float(np.median(depths))
-    doubt = "; millimetres in 32FC1?" if median > UNLIKELY_M else ""
-    return f", median {median:g} m{doubt}"
-
-
-def _joined(hidden: OutOfFold, said: list[Answers]) -> Answers:
-    """The answers of all folds, fold after fold."""
-    none = [np.zeros(0, np.float32)]
-    return Answers(hidden.rows, hidden.cols, np.concatenate(none + [a.depth for a in said]),
-                   np.concatenate(none + [a.spread for a in said]))
 
 
 def _at(values: Mapping[str, np.ndarray], at: object) -> dict[str, np.ndarray]:

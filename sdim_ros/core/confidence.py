@@ -17,26 +17,8 @@ from sdim_ros.core.error_model import TOLERANCE
 from sdim_ros.core.evidence import Evidence
 from sdim_ros.core.types import Answers
 
-# A measured point is doubted when the model, asked with the value hidden, is sure of another one:
-# off by so many times its own interval, and by this share of the depth.
-DOUBT_SPREADS, DOUBT_SHARE = 3.0, 0.2
 # Pixels that stand for all where only their distribution counts.
 SAMPLED = 4000
-
-
-def doubts(truth: np.ndarray, said: Answers) -> tuple[np.ndarray, np.ndarray]:
-    """The measured points that look wrong to the model, of those that were hidden from it.
-
-    Args:
-        truth: (N,) metres, what was measured.
-        said: the model at the same N pixels.
-
-    Returns:
-        Rows and columns, (D,) int each.
-    """
-    off = np.abs(said.depth - truth)
-    doubted = (off > DOUBT_SPREADS * said.spread) & (off > DOUBT_SHARE * said.depth)
-    return said.rows[doubted], said.cols[doubted]
 
 
 def features(

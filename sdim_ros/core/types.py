@@ -139,7 +139,9 @@ class Stats:
 
     Attributes:
         points: measured pixels used.
-        cleaned: pixels removed at the door, by reason (``not_finite``, ``negative``, ``range``).
+        cleaned: pixels removed at the door, by reason (``not_finite``, ``negative``, ``range``,
+            and ``doubted`` where any were rejected).
+        doubted: measured pixels that their neighbours and the model contradict.
         queries, calibration_queries: pixels asked of the model, and of those the ones asked to
             calibrate the fill.
         first_queries: answers of the first round, which come before the others: spread evenly
@@ -153,6 +155,7 @@ class Stats:
 
     points: int = 0
     cleaned: dict[str, int] = field(default_factory=dict)
+    doubted: int = 0
     queries: int = 0
     calibration_queries: int = 0
     first_queries: int = 0
@@ -161,6 +164,11 @@ class Stats:
     out_of_range: int = 0
     gpu_mb: float = 0.0
     ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def doubted_share(self) -> float:
+        """Of the measured pixels that could have been used, 0 to 1."""
+        return self.doubted / max(self.points + self.cleaned.get("doubted", 0), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +182,8 @@ class DenseDepth:
         fill_only: (H, W) float32, the same fill without the model; NaN = unknown.
         answers: what the model said at the pixels asked.
         stats: counts and timings.
-        doubted: rows and columns of the measured points, of those hidden to calibrate, that the
-            model would place somewhere else. They stay in the map.
+        doubted: rows and columns of the measured points that their neighbours and the model
+            contradict. Where they are rejected the map has other depths there.
         interval: (H, W) float32, metres: the truth is within so much of the depth with 80 %; 0
             where measured and kept, NaN where unknown, inf where nothing at all is measured;
             None = it was not worked out.

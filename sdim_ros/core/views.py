@@ -1,4 +1,4 @@
-"""Pictures for people: measured points over the image, and those that the model doubts."""
+"""Pictures for people: measured points over the image, and those that are doubted."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def points_over_image(image: np.ndarray, sparse: np.ndarray) -> np.ndarray:
 def doubted_over_image(
     image: np.ndarray, sparse: np.ndarray, rows: np.ndarray, cols: np.ndarray,
 ) -> np.ndarray:
-    """``points_over_image`` with a ring around each point that the model doubts.
+    """``points_over_image`` with a ring around each point that is doubted.
 
     Args:
         rows, cols: (N,) int, the doubted points.

@@ -20,6 +20,7 @@ LOG_EVERY_S = 5.0
 TIMINGS_KEPT = 100
 RATE_OVER_S = 10.0  # a large model gives less than one result a second
 SILENT_S = 10.0  # a frame in hand gives signs of life far more often
+MANY_DOUBTED = 0.2  # sensors err less; a wrong pose or a late cloud do this
 
 
 class DropLog:
@@ -148,6 +149,7 @@ class Health:
         self._timings, self._cleaned = Timings(), Counter[str]()
         self._rate = ResultRate(clock)
         self._last_result: dict[str, Any] = {}
+        self._mistrust: str | None = None
 
     def listen_to(self, topics: Iterable[str]) -> None:
         """Report on these inputs from now on, in this order."""
@@ -164,8 +166,15 @@ class Health:
         self._rate.add()
         # New objects each time: the other thread may be reading the old ones.
         self._cleaned = self._cleaned + Counter(stats.cleaned)
+        self._mistrust = None
+        if stats.doubted_share > MANY_DOUBTED:
+            self._mistrust = (
+                f"{100 * stats.doubted_share:.0f} % of the measured points contradict the others "
+                f"and the model: expected at most {100 * MANY_DOUBTED:.0f} %; check the "
+                "extrinsics and the stamps of depth and image")
+            self.drops.warn("sparse depth", "doubted", self._mistrust)
         self._last_result = {
-            "points": stats.points, "queries": stats.queries, "fill": stats.fill,
+            "points": stats.points, "doubted points": stats.doubted, "queries": stats.queries, "fill": stats.fill,
             "trust": stats.trust, "points that no number spells": stats.out_of_range,
             **({"GPU MB": stats.gpu_mb} if stats.gpu_mb else {})}
 
@@ -180,6 +189,8 @@ class Health:
         if dropped > self._reported_drops:
             task.raise_to(
                 WARN, f"{dropped - self._reported_drops} inputs dropped since the last report")
+        if self._mistrust:
+            task.raise_to(WARN, self._mistrust)
         self._reported_at, self._reported_received = now, Counter(self._received)
         self._reported_drops = dropped
         return task

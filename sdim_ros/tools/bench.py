@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -131,36 +132,14 @@ def measure(completer: Completer, frame: Frame, many: int, few: int, rounds: int
     Returns:
         the ``bench`` section of the report.
     """
-    model = completer.model
-    questions = throughput.random_questions(completer, frame, many)
-    asked = queries.describe(
-        model.config, frame.sparse, questions.rows, questions.cols, questions.hints,
-        model.config.unit_of(frame.sparse)).to(model.device)
-    readout, asker = completer.reading.readout, completer.asker()
-
-    def by_engine() -> None:
-        prefix = model.encode(model.prepare([frame.image], [frame.sparse]))
-        asker.ask(prefix, [questions], Reading(readout), lambda: None).answers()
-
-    def one_by_one(shared_vision: bool) -> None:
-        inputs = model.prepare([frame.image], [frame.sparse])
-        seen = model.see(inputs)
-        for i in range(few):
-            visual, fused = seen if shared_vision else model.see(inputs)
-            told = model.point(asked.part(i, i + 1), visual, fused.features, fused.mixing)
-            answer_alone(model, visual, told[0], readout)
-
-    seconds, device = throughput.seconds, model.device
-    spent: dict[str, list[float]] = {
-        "engine": [], "naive": [], "shared": [], "frame": [], "edge_aware": []}
+    model, device = completer.model, completer.model.device
+    ways = _ways(completer, frame, many, few)
+    spent: dict[str, list[float]] = {name: [] for name in (*ways, "frame")}
     stages: dict[str, list[float]] = {}
-    by_engine()
+    ways["engine"]()
     for _ in range(rounds):
-        spent["engine"].append(seconds(by_engine, device))
-        spent["naive"].append(seconds(lambda: one_by_one(False), device))
-        spent["shared"].append(seconds(lambda: one_by_one(True), device))
-        spent["edge_aware"].append(
-            seconds(lambda: fill.edge_aware(frame.sparse, frame.image), device))
+        for name, way in ways.items():
+            spent[name].append(throughput.seconds(way, device))
         start = time.perf_counter()
         dense = completer.complete(frame)
         spent["frame"].append(time.perf_counter() - start)
@@ -182,6 +161,33 @@ def measure(completer: Completer, frame: Frame, many: int, few: int, rounds: int
         "edge_aware_ms": edge_aware_ms, "frame_over_edge_aware": frame_ms / edge_aware_ms,
         "peak_memory_mb": _peak_memory_mb(model.device),
     }
+
+
+def _ways(completer: Completer, frame: Frame, many: int, few: int
+          ) -> dict[str, Callable[[], None]]:
+    """Whole answers by the engine and one by one, and a classical fill to compare with."""
+    model = completer.model
+    questions = throughput.random_questions(completer, frame, many)
+    asked = queries.describe(
+        model.config, frame.sparse, questions.rows, questions.cols, questions.hints,
+        model.config.unit_of(frame.sparse)).to(model.device)
+    reading, asker = Reading(completer.reading.readout), completer.asker()
+
+    def by_engine() -> None:
+        prefix = model.encode(model.prepare([frame.image], [frame.sparse]))
+        asker.ask(prefix, [questions], reading, lambda: None).answers()
+
+    def one_by_one(shared_vision: bool) -> None:
+        inputs = model.prepare([frame.image], [frame.sparse])
+        seen = model.see(inputs)
+        for i in range(few):
+            visual, fused = seen if shared_vision else model.see(inputs)
+            told = model.point(asked.part(i, i + 1), visual, fused.features, fused.mixing)
+            answer_alone(model, visual, told[0], reading.readout)
+
+    return {"engine": by_engine, "naive": lambda: one_by_one(False),
+            "shared": lambda: one_by_one(True),
+            "edge_aware": lambda: fill.edge_aware(frame.sparse, frame.image)}
 
 
 def answer_alone(model: SdimModel, visual: Tensor, suffix: Tensor, readout: str

@@ -39,6 +39,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", help="folder or Hugging Face id; default: the embedded")
     parser.add_argument("--preset", help="fast, balanced, exact or paper")
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--doubt", help="points that neighbours and model contradict: off, warn "
+                        "or reject")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                         help="any other setting, e.g. queries.budget=500; may be repeated")
 
@@ -46,7 +48,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def settings_from(args: argparse.Namespace) -> Settings:
     """The settings that the flags of `add_model_arguments` describe."""
     flags = {"model.checkpoint": args.checkpoint, "queries.preset": args.preset,
-             "model.device": args.device}
+             "model.device": args.device, "doubt.mode": args.doubt}
     values: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     values |= parse_assignments(args.set)
     return with_values(Settings(), values)

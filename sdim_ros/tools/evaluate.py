@@ -26,7 +26,7 @@ from sdim_ros.tools.datasets.frames import Sample, frame_names
 from sdim_ros.tools.evaluation_rows import Crew, Rows
 from sdim_ros.tools.frame_judge import FrameJudge, Judged
 from sdim_ros.tools.predictions import open_predictions
-from sdim_ros.tools.results import METHODS, FrameResult
+from sdim_ros.tools.results import METHODS, FrameResult, judge_doubts
 from sdim_ros.tools.robustness import AXES, Level, parse_axis
 
 
@@ -138,11 +138,14 @@ class Evaluation:
         outside = {} if run.level else {
             p.method: p.read(run.name, frame.sparse.shape) for p in self.predictions}
         judged = self._judge(frame, sample.reference, run.seed, outside)
+        changes: dict[str, Any] = {}
         if run.level:
-            result = dataclasses.replace(
-                judged.result, axis=run.level.axis, level=run.level.text)
-            judged = dataclasses.replace(judged, result=result)
-        return frame, sample.reference, judged
+            changes = {"axis": run.level.axis, "level": run.level.text}
+        elif self.args.outliers and judged.dense is not None:
+            before = draw_input(sample, self.args.points, None, run.seed).sparse
+            changes = {"doubt": judge_doubts(before, frame.sparse, judged.dense.doubted)}
+        result = dataclasses.replace(judged.result, **changes)
+        return frame, sample.reference, dataclasses.replace(judged, result=result)
 
     def _sample(self, index: int) -> Sample:
         """A frame; draws and levels of the same one follow each other."""
@@ -217,7 +220,8 @@ def _report(evaluation: Evaluation, results: Sequence[FrameResult], skipped: dic
     header = report.environment(
         args.command_line, evaluation.settings.model.checkpoint,
         evaluation.description)
-    content = report.build(header | {"skipped": skipped}, results)
+    header |= {"skipped": skipped, "doubt_mode": evaluation.settings.doubt.mode}
+    content = report.build(header, results)
     others = published.published_for(args.dataset or "")
     return content | ({"published": others} if others else {})
 
@@ -256,6 +260,8 @@ def _tell(console: Console, evaluation: Evaluation, content: dict[str, Any], jud
     console.print(report.table(content))
     if report.certainty(content):
         console.print(report.certainty(content), highlight=False)
+    if "doubt" in content and content["doubt_mode"] != "off":
+        console.print(report.doubts(content), highlight=False)
     console.print(f"{evaluation.args.out}/report.html shows it", highlight=False)
 
 

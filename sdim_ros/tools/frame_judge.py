@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sdim_ros.core import fill
+from sdim_ros.core.doubt import without
 from sdim_ros.core.projection import clean_depth
 from sdim_ros.core.types import BadInput, DenseDepth, Frame
 from sdim_ros.tools.results import FrameResult, judge, judge_by_range, judge_certainty
@@ -112,6 +114,9 @@ class FrameJudge:
         """
         first = slice(dense.stats.first_queries or None)
         rows, cols = dense.answers.rows[first], dense.answers.cols[first]
+        given = frame.sparse[rows, cols]
+        if "doubted" in dense.stats.cleaned:  # the model saw nothing of what was rejected
+            frame = dataclasses.replace(frame, sparse=without(frame.sparse, dense.doubted))
         hints = self.completer.hints(frame, rows, cols)
         makers: dict[str, Callable[[], np.ndarray]] = {
             "answers": lambda: dense.answers.depth[first],
@@ -126,7 +131,7 @@ class FrameJudge:
         if "answers_guess" in wanted:
             guess = self.completer.guess(frame)
             wanted -= {"answers_guess"} if guess is None else set()
-        truth, given = reference[rows, cols], frame.sparse[rows, cols]
+        truth = reference[rows, cols]
         return {
             name: judge(make(), truth, given) for name, make in makers.items() if name in wanted
         }

@@ -176,7 +176,18 @@ def _tiles(report: Mapping[str, Any], methods: Mapping[str, Any]) -> list[dict[s
     if known(time):
         tiles.append({"label": "time of sdim", "value": f"{time:,.0f} ms",
                       "note": "a frame, median", "kind": ""})
-    return tiles + _count(report)
+    return tiles + _doubted(report.get("doubt") or {}) + _count(report)
+
+
+def _doubted(doubt: Mapping[str, float]) -> list[dict[str, str]]:
+    """How many points were doubted, if any; and how many of the wrong ones, if they are known."""
+    if not doubt.get("points_per_frame"):
+        return []
+    note = "a frame"
+    if known(doubt.get("recall_far")):
+        note += f"; {percent(doubt['recall_far'])} of those that are far off"
+    return [{"label": "points doubted", "value": f"{doubt['points_per_frame']:.1f}",
+             "note": note, "kind": ""}]
 
 
 def _count(report: Mapping[str, Any]) -> list[dict[str, str]]:

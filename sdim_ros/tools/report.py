@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import torch
 from rich.table import Table
 
 from sdim_ros.core import fill, metrics
-from sdim_ros.tools.results import AT_ASKED_PIXELS, METHODS, RANGE_EDGES_M, FrameResult
+from sdim_ros.tools.results import (
+    AT_ASKED_PIXELS, FAR, METHODS, RANGE_EDGES_M, FrameResult)
 from sdim_ros.tools.robustness import AXES
 
 EMBEDDED = "embedded"  # the checkpoint that has no name
@@ -63,6 +65,8 @@ def build(header: Mapping[str, Any], results: Sequence[FrameResult]) -> dict[str
         "by_range": _by_range(plain),
         "axes": _axes(results),
     }
+    if any(result.stats is not None for result in plain):
+        content["doubt"] = _doubt(plain)
     others = [name for name in names if name != "sdim" and name not in AT_ASKED_PIXELS]
     if "sdim" in names and others:
         content["paired"] = {
@@ -83,7 +87,8 @@ def _frame(result: FrameResult) -> dict[str, Any]:
         entry |= {"axis": result.axis, "level": result.level}
     if result.stats is not None:
         stats = result.stats
-        entry |= {"fill": stats.fill, "trust": stats.trust, "queries": stats.queries}
+        entry |= {"fill": stats.fill, "trust": stats.trust, "queries": stats.queries,
+                  "doubted": stats.doubted}
     return entry | {"ms": result.ms, "metrics": result.errors}
 
 
@@ -129,6 +134,20 @@ def _certainty(results: Sequence[FrameResult]) -> dict[str, Any]:
         "mae_reduction": 1 - means["mae_confident"] / max(means["mae"], 1e-12),
         "calibration_error": metrics.calibration_error(*counts), "images": len(found),
     }}
+
+
+def _doubt(results: Sequence[FrameResult]) -> dict[str, float]:
+    """How many points were doubted, and how well they match those replaced, where some were."""
+    judged = [result for result in results if result.stats is not None]
+    doubted = sum(result.stats.doubted for result in judged)
+    content = {"points_per_frame": doubted / len(judged)}
+    counts = sum((Counter(result.doubt) for result in judged), Counter())
+    if counts["replaced"]:
+        content |= {
+            "precision": counts["found"] / doubted if doubted else math.nan,
+            "recall": counts["found"] / counts["replaced"],
+            "recall_far": counts["found_far"] / counts["far"] if counts["far"] else math.nan}
+    return content
 
 
 def _errors_of(name: str, kind: str, results: Sequence[FrameResult]) -> list[dict[str, float]]:
@@ -222,6 +241,17 @@ def table(report: Mapping[str, Any]) -> Table:
         time = methods[name].get("ms_per_frame", {}).get("median")
         result.add_row(name, *cells, "" if time is None else f"{time:.0f}")
     return result
+
+
+def doubts(report: Mapping[str, Any]) -> str:
+    """How many points were doubted, and whether they were the wrong ones, for people."""
+    found = report["doubt"]
+    text = f"{found['points_per_frame']:.1f} points a frame doubted ({report['doubt_mode']})"
+    if "recall" in found and found["points_per_frame"]:
+        text += (f": {100 * found['precision']:.0f} % of them were replaced; of all replaced "
+                 f"{100 * found['recall']:.0f} % were found, {100 * found['recall_far']:.0f} % of "
+                 f"those over {100 * FAR:.0f} % off")
+    return text
 
 
 def contribution(report: Mapping[str, Any]) -> str:

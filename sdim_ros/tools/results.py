@@ -21,6 +21,9 @@ AT_ASKED_PIXELS = (
 # Where the bins of the error by range begin, metres; the last one has no end.
 RANGE_EDGES_M = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0, 80.0)
 
+# A point replaced by another within this share of its depth does no harm worth finding.
+FAR = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class FrameResult:
@@ -34,6 +37,7 @@ class FrameResult:
             `RANGE_EDGES_M`.
         axis, level: what made the input harder; empty = nothing.
         certainty: of `judge_certainty`; empty where only other methods ran.
+        doubt: counts of `judge_doubts`, where points were replaced by noise.
     """
 
     name: str
@@ -46,6 +50,7 @@ class FrameResult:
     axis: str = ""
     level: str = ""
     certainty: dict[str, Any] = field(default_factory=dict)
+    doubt: dict[str, int] = field(default_factory=dict)
 
     def as_row(self) -> dict[str, Any]:
         """Plain numbers, for JSON; `from_row` reads them."""
@@ -77,6 +82,24 @@ def judge(
         name: metrics.evaluate(prediction, reference, mask)
         for name, mask in masks.items() if mask.any()
     }
+
+
+def judge_doubts(before: np.ndarray, given: np.ndarray,
+                 doubted: tuple[np.ndarray, np.ndarray]) -> dict[str, int]:
+    """How many of the points that were replaced were doubted.
+
+    Args:
+        before, given: (H, W) metres, the points as they were and as the method got them.
+        doubted: rows and columns.
+
+    Returns:
+        Counts of points: ``replaced`` and, of these, those ``far`` from what they were;
+        ``found`` and ``found_far`` of them that were doubted.
+    """
+    off = np.abs(given - before)
+    replaced, far = off > 0, off > FAR * before
+    return {"replaced": int(replaced.sum()), "found": int(replaced[doubted].sum()),
+            "far": int(far.sum()), "found_far": int(far[doubted].sum())}
 
 
 def judge_by_range(
