@@ -96,7 +96,7 @@ def test_what_the_fusion_guesses_is_judged_beside_what_the_text_answers(sample):
     fusion = dataclasses.replace(CONFIG.fusion, fills=("nearest", "linear"))
     model = random_model(fusion=fusion, hints=fusion.fills, told="guess")
     frame = evaluate.draw_input(sample, "100", None, 0)
-    completer = Completer(Settings(), model)
+    completer = Completer(with_values(Settings(), {"queries.refined": 0.5}), model)
     judged = FrameJudge(("answers", "answers_guess"), completer)(frame, sample.truth, 0)
     result, asked = judged.result, judged.dense.answers
     first = judged.dense.stats.first_queries

@@ -103,7 +103,7 @@ class ConfidenceSettings:
 @dataclass(frozen=True)
 class DoubtSettings:
     mode: str = setting(
-        "reject", "Measured points that their neighbours and the model contradict: off = not "
+        "warn", "Measured points that their neighbours and the model contradict: off = not "
         "looked for, warn = counted and shown, reject = counted, shown and not used.",
         choices=("off", "warn", "reject"))
     spreads: float = setting(
