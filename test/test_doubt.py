@@ -145,7 +145,7 @@ def results(motorcycle):
     clean, _ = motorcycle
     wrong = dataclasses.replace(clean, sparse=spoilt(clean)[0])
     return {(name, mode): completed(completer, frame, mode)
-            for name, frame, mode in (("clean", clean, "off"), ("clean", clean, "reject"),
+            for name, frame, mode in (("clean", clean, "ignore"), ("clean", clean, "reject"),
                                       ("wrong", wrong, "warn"), ("wrong", wrong, "reject"))}
 
 
@@ -160,8 +160,8 @@ def test_without_the_wrong_points_a_real_map_is_nearly_what_it_was(motorcycle, r
     held_out = (truth > 0) & (clean.sparse == 0)
     error = {name: np.abs(dense.depth - truth)[held_out].mean()
              for name, dense in results.items()}
-    assert error["clean", "reject"] < 1.01 * error["clean", "off"]
-    assert error["wrong", "reject"] < 1.15 * error["clean", "off"] < error["wrong", "warn"]
+    assert error["clean", "reject"] < 1.01 * error["clean", "ignore"]
+    assert error["wrong", "reject"] < 1.15 * error["clean", "ignore"] < error["wrong", "warn"]
     doubted = results["wrong", "reject"].doubted
     assert far[doubted].sum() > 0.5 * far.sum()
     assert (sparse != clean.sparse)[doubted].mean() > 0.8
@@ -196,6 +196,6 @@ def test_off_asks_nothing_and_blind_changes_nothing_of_what_is_doubted(monkeypat
     spell = engine.spell
     monkeypatch.setattr(engine, "spell", lambda *args: (passes.append(1), spell(*args))[1])
     monkeypatch.setattr(doubt, "chances", None)
-    off = completed(completer, frame, "off")
+    off = completed(completer, frame, "ignore")
     folds = -(-200 // 60)
     assert len(passes) == 1 + folds and not len(off.doubted[0])

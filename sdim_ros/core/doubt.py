@@ -92,9 +92,9 @@ def without(sparse: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> np.ndarray
 
 
 def suspects(sparse: np.ndarray, image: np.ndarray, settings: DoubtSettings) -> Suspects:
-    """The measured points that their neighbours contradict; none where doubting is off."""
+    """The measured points that their neighbours contradict; none where they are to be ignored."""
     points, chance = np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
-    if settings.mode != "off":
+    if settings.mode != "ignore":
         points, chance = chances(sparse, image)
     found = chance >= SUSPECT
     points, chance = points[found], chance[found]

@@ -103,9 +103,9 @@ class ConfidenceSettings:
 @dataclass(frozen=True)
 class DoubtSettings:
     mode: str = setting(
-        "warn", "Measured points that their neighbours and the model contradict: off = not "
+        "warn", "Measured points that their neighbours and the model contradict: ignore = not "
         "looked for, warn = counted and shown, reject = counted, shown and not used.",
-        choices=("off", "warn", "reject"))
+        choices=("ignore", "warn", "reject"))
     spreads: float = setting(
         1.25, "A suspicious point is wrong when the model, which is not shown it, answers at least "
         "so many times its own uncertainty away from it: less rejects more.",

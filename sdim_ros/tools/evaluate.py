@@ -260,7 +260,7 @@ def _tell(console: Console, evaluation: Evaluation, content: dict[str, Any], jud
     console.print(report.table(content))
     if report.certainty(content):
         console.print(report.certainty(content), highlight=False)
-    if "doubt" in content and content["doubt_mode"] != "off":
+    if "doubt" in content and content["doubt_mode"] != "ignore":
         console.print(report.doubts(content), highlight=False)
     console.print(f"{evaluation.args.out}/report.html shows it", highlight=False)
 
