@@ -18,6 +18,9 @@ from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import ModelSettings, Settings, with_values
 from sdim_ros.core.fusion import FusionConfig
 from sdim_ros.core.model import SdimModel
+from sdim_ros.core.point_token import guess
+from sdim_ros.core.supervision import (
+    collate, guess_supervised_loss, pose_questions, split_points)
 from sdim_ros.core.types import BadInput, Frame
 from sdim_ros.tools import sampling
 
@@ -91,6 +94,37 @@ def test_only_the_chosen_parts_change_and_statistics_stay_frozen() -> None:
     assert changed and all(name.startswith("fusion.") for name in changed)
     assert not any(p.requires_grad or p.grad is not None
                    for p in learner.completer.model.parameters())
+
+
+def test_one_lesson_in_so_many_asks_in_text_and_the_others_ask_the_fusion_alone(
+        monkeypatch) -> None:
+    asked: list[str] = []
+    for name in ("supervised_loss", "guess_supervised_loss"):
+        def noted(*args, name=name, real=getattr(module, name)):
+            asked.append(name)
+            return real(*args)
+
+        monkeypatch.setattr(module, name, noted)
+    learn(adaptation(text_every=3), 6)
+    assert asked == 2 * ["supervised_loss", *2 * ["guess_supervised_loss"]]
+    asked.clear()
+    learn(adaptation(model=random_model(sharpen=1.0)), 4)  # its fusion makes no guess
+    assert set(asked) == {"supervised_loss"}
+
+
+def test_a_lesson_about_the_guess_teaches_the_fusion_by_how_far_it_is_off() -> None:
+    model = random_model(sharpen=1.0, fusion=FUSION, hints=FILLS, told="guess")
+    image, sparse = scene(points=300)
+    rng = np.random.default_rng(0)
+    posed = pose_questions(image, *split_points(sparse, 0.3, rng), model.config, 16, 0.0, rng)
+    batch = collate([posed], model.config, {})
+    guess_supervised_loss(model, batch, 10.0).backward()
+    taught = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert "fusion.mixing.weight" in taught and all(n.startswith("fusion.") for n in taught)
+    said = guess(batch.queries, model.fuse(model.prepare(batch.images, batch.sparses)).mixing)
+    farther = dataclasses.replace(batch, truth=said.detach().numpy() * batch.unit[:, None] / 1.1)
+    expected = 10 * (0.1 + 0.1 * said / 1.1).mean() / 2
+    torch.testing.assert_close(guess_supervised_loss(model, farther, 10.0), expected)
 
 
 def test_lora_of_the_last_layers_learns_beside_the_parts_of_sdim() -> None:
@@ -186,20 +220,24 @@ def test_worse_than_the_original_twice_goes_back_to_it_and_pauses(monkeypatch) -
 
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
-def test_a_step_that_is_not_finite_is_dropped(monkeypatch, broken: str) -> None:
-    learner = adaptation()
+@pytest.mark.parametrize("text_every", [1, 1000])
+def test_a_step_that_is_not_finite_is_dropped(monkeypatch, broken: str, text_every: int) -> None:
+    learner = adaptation(text_every=text_every)
     learn(learner, 3)
-    supervised, before = module.supervised_loss, learner.total_steps
+    name = "supervised_loss" if text_every == 1 else "guess_supervised_loss"
+    supervised, before = getattr(module, name), learner.total_steps
     master = {n: w.detach().clone() for n, w in learner._master.items()}
 
     def spoilt(*args):
-        loss, parts = supervised(*args)
+        found = supervised(*args)
+        loss, *parts = found if text_every == 1 else (found,)
         if broken == "loss":
-            return loss * math.nan, parts
-        loss.register_hook(lambda gradient: gradient * math.nan)
-        return loss, parts
+            loss = loss * math.nan
+        else:
+            loss.register_hook(lambda gradient: gradient * math.nan)
+        return (loss, *parts) if parts else loss
 
-    monkeypatch.setattr(module, "supervised_loss", spoilt)
+    monkeypatch.setattr(module, name, spoilt)
     for _ in range(12):
         learner.work()
     assert learner.status.dropped_steps > 0 and learner.total_steps == before

@@ -1,8 +1,8 @@
 """Self-supervised learning on the robot: hide measured points, ask for them, learn, judge.
 
 The text supervision is that of training, on the points of the frames that are completed anyway.
-Points that never train judge what was learnt. Inference uses the last weights that were judged to
-be no worse; weights that turn out worse are rolled back.
+Points that never train judge what was learnt. Inference uses the last weights that were not
+judged worse; those that were are thrown away.
 """
 
 from __future__ import annotations
@@ -21,18 +21,23 @@ from sdim_ros.core.config import AdaptationSettings
 from sdim_ros.core.frame_memory import FrameMemory, MemoryFrame, divided
 from sdim_ros.core.lora import LoraSettings, add_lora, is_lora
 from sdim_ros.core.supervision import (
-    LossWeights, Posed, collate, pose_questions, split_points, supervised_loss)
+    LossWeights, Posed, collate, guess_supervised_loss, pose_questions, split_points,
+    supervised_loss,
+)
 from sdim_ros.core.types import AdaptationStatus, BadInput, Frame, ModelFailed
 
 ORIGINAL = 0              # version of the weights that were loaded
 JUDGES = 8                # frames of a judgement: half of them the newest
 JUDGED_PIXELS = 128       # of each, at most
 IMPLAUSIBLE = 3.0         # times the usual error of the original weights: do not believe the frame
-LARGEST_ERROR = 1.0       # relative; one wrong point must not outweigh a frame
+LARGEST_ERROR = 1.0       # of its depth; one wrong point must not outweigh a frame
 TOLERANCE = 0.01          # by how much the judged error may be worse than that of the last good
 WARM_UP = 10              # steps
 SINGLE = 0.7              # of the lessons hide points one by one, the others in blocks or rows
+GUESSED = 512             # hidden points of a lesson about the guess, at most
 CLIP = 1.0
+# A few hundred points judge: what is within chance is no reason to throw weights away.
+BACK_TO_GOOD, PAUSE = 1.0, 2.0  # standard errors
 WORSE_THAN_ORIGINAL = 2   # judgements in a row that are clear about it, then it pauses
 BACK_OFF, SPEED_UP = 0.5, 1.2  # of the learning rate, after weights were thrown away or used
 LORA = LoraSettings(rank=16, alpha=32.0)
@@ -71,7 +76,7 @@ class Adaptation:
         self._optimizer = torch.optim.AdamW(
             self._master.values(), lr=self.settings.learning_rate, weight_decay=0.0,
             betas=(0.9, 0.98))
-        self._parts, self._since_start, self._since_judged = 0, 0, 0
+        self._parts, self._lessons, self._since_start, self._since_judged = 0, 0, 0, 0
 
     # --- What the owner calls ----------------------------------------------------------------
 
@@ -182,14 +187,18 @@ class Adaptation:
         """Gradients of one frame; with the last one of a step, the step."""
         frame.lessons += 1
         how, model = self.settings, self.completer.model
+        in_text = not model.config.fusion.fills or self._lessons % how.text_every == 0
         try:
-            posed = self._posed(frame)
+            posed = self._posed(frame, in_text)
         except BadInput as problem:  # it would be tried again and again
             self.status.refused[problem.reason] += 1
             self.memory.frames.remove(frame)
             return
+        self._lessons += 1
         with self._using(self._master), self._training():
-            loss, _ = supervised_loss(model, collate([posed], model.config, {}), LossWeights())
+            batch, weights = collate([posed], model.config, {}), LossWeights()
+            loss = supervised_loss(model, batch, weights)[0] if in_text else (
+                guess_supervised_loss(model, batch, weights.guess))
             if torch.isfinite(loss):
                 (loss / how.frames).backward()
             self._take_gradients()
@@ -197,7 +206,7 @@ class Adaptation:
         if self._parts >= how.frames or not torch.isfinite(loss):
             self._step(bool(torch.isfinite(loss)))
 
-    def _posed(self, frame: MemoryFrame) -> Posed:
+    def _posed(self, frame: MemoryFrame, in_text: bool) -> Posed:
         """Questions about points that are hidden, of the frame or of its mirror image.
 
         Raises:
@@ -209,7 +218,8 @@ class Adaptation:
         if self._rng.random() < 0.5:
             image, shown, labels = (np.ascontiguousarray(m[:, ::-1])
                                     for m in (image, shown, labels))
-        return pose_questions(image, shown, labels, self.completer.model.config, how.pixels, 0.0,
+        pixels = how.pixels if in_text else min(np.count_nonzero(labels), GUESSED)
+        return pose_questions(image, shown, labels, self.completer.model.config, pixels, 0.0,
                               self._rng)
 
     def _step(self, finite: bool) -> None:
@@ -221,9 +231,11 @@ class Adaptation:
                 group["lr"] = rate
             self._optimizer.step()
             self._bound_drift()
-            for name, value in self._master.items():
-                self._average[name].lerp_(value.detach(), 1 - self.settings.average)
             self._since_start += 1
+            # Over the last tenth of the steps until it reaches as far back as it may.
+            past = min(self.settings.average, self._since_start / (self._since_start + WARM_UP))
+            for name, value in self._master.items():
+                self._average[name].lerp_(value.detach(), 1 - past)
             self._since_judged += 1
             self.status.steps += 1
             self.total_steps += 1
@@ -292,7 +304,7 @@ class Adaptation:
         """Use what was learnt, or throw it away."""
         original, good, now = np.array(errors).T
         judged_steps, self._since_judged = self._since_judged, 0
-        if now.mean() <= good.mean() * (1 + TOLERANCE):
+        if not _clearly_worse(now, good, BACK_TO_GOOD):
             self._speed = min(1.0, self._speed * SPEED_UP)
             self._use({n: w.clone() for n, w in self._average.items()}, self._version)
             good = now
@@ -303,7 +315,7 @@ class Adaptation:
             self._restart()
         self.status.error_before = float(original.mean())
         self.status.error_now = float(good.mean())
-        self._worse = self._worse + 1 if _clearly_worse(good, original) else 0
+        self._worse = self._worse + 1 if _clearly_worse(good, original, PAUSE) else 0
         if self._worse >= WORSE_THAN_ORIGINAL:
             rollbacks, before = self.status.rollbacks, self.status.error_before
             self.reset()
@@ -317,12 +329,11 @@ class Adaptation:
 
     @torch.no_grad()
     def _error(self, frame: MemoryFrame) -> float:
-        """Mean relative error at judging points, when the others are shown."""
+        """Sum of errors over sum of depths at judging points, when the others are shown."""
         rows, cols = np.unravel_index(frame.judge[:JUDGED_PIXELS], frame.image.shape[:2])
         truth = frame.judge_m[:JUDGED_PIXELS]
         said = self.completer.ask(Frame(frame.image, frame.sparse()), rows, cols).depth
-        relative = np.abs(said - truth) / truth
-        return float(np.minimum(relative, LARGEST_ERROR).mean())
+        return float(np.minimum(np.abs(said - truth), LARGEST_ERROR * truth).sum() / truth.sum())
 
     # --- Weights -----------------------------------------------------------------------------
 
@@ -358,11 +369,15 @@ class Adaptation:
                 parameter.requires_grad_(False)
 
 
-def _clearly_worse(errors: np.ndarray, others: np.ndarray) -> bool:
-    """Whether the mean of the first is higher by more than the tolerance and than chance."""
+def _clearly_worse(errors: np.ndarray, others: np.ndarray, chance: float) -> bool:
+    """Whether the mean of the first is higher by more than the tolerance and than chance.
+
+    Args:
+        chance: in standard errors of the mean difference.
+    """
     difference = errors - others
-    chance = 2 * difference.std(ddof=1) / math.sqrt(len(difference)) if len(difference) > 1 else 0
-    return bool(difference.mean() > max(TOLERANCE * others.mean(), chance))
+    error = difference.std(ddof=1) / math.sqrt(len(difference)) if len(difference) > 1 else 0
+    return bool(difference.mean() > max(TOLERANCE * others.mean(), chance * error))
 
 
 @torch.no_grad()

@@ -64,7 +64,7 @@ class Course:
     """What happened while it learnt.
 
     Attributes:
-        judgements: steps, and the relative error at judging points before and now, each time.
+        judgements: steps, and the error at judging points before and now, each time.
         errors: with --online, of every frame.
     """
 

@@ -35,7 +35,7 @@ def course_of(seed: int, adaptation: Adaptation, judgements: Sequence[tuple[int,
     """How one run went, for report.json.
 
     Args:
-        judgements: steps, and the relative error before and now, at each judgement.
+        judgements: steps, and the error as a share of the depth before and now, each time.
         errors: of a live run, every frame in its order; else none.
         poisons: what was spoilt in it.
     """
