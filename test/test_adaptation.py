@@ -18,9 +18,6 @@ from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import ModelSettings, Settings, with_values
 from sdim_ros.core.fusion import FusionConfig
 from sdim_ros.core.model import SdimModel
-from sdim_ros.core.point_token import guess
-from sdim_ros.core.supervision import (
-    collate, guess_supervised_loss, pose_questions, split_points)
 from sdim_ros.core.types import BadInput, Frame
 from sdim_ros.tools import sampling
 
@@ -96,37 +93,6 @@ def test_only_the_chosen_parts_change_and_statistics_stay_frozen() -> None:
                    for p in learner.completer.model.parameters())
 
 
-def test_one_lesson_in_so_many_asks_in_text_and_the_others_ask_the_fusion_alone(
-        monkeypatch) -> None:
-    asked: list[str] = []
-    for name in ("supervised_loss", "guess_supervised_loss"):
-        def noted(*args, name=name, real=getattr(module, name)):
-            asked.append(name)
-            return real(*args)
-
-        monkeypatch.setattr(module, name, noted)
-    learn(adaptation(text_every=3), 6)
-    assert asked == 2 * ["supervised_loss", *2 * ["guess_supervised_loss"]]
-    asked.clear()
-    learn(adaptation(model=random_model(sharpen=1.0)), 4)  # its fusion makes no guess
-    assert set(asked) == {"supervised_loss"}
-
-
-def test_a_lesson_about_the_guess_teaches_the_fusion_by_how_far_it_is_off() -> None:
-    model = random_model(sharpen=1.0, fusion=FUSION, hints=FILLS, told="guess")
-    image, sparse = scene(points=300)
-    rng = np.random.default_rng(0)
-    posed = pose_questions(image, *split_points(sparse, 0.3, rng), model.config, 16, 0.0, rng)
-    batch = collate([posed], model.config, {})
-    guess_supervised_loss(model, batch, 10.0).backward()
-    taught = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
-    assert "fusion.mixing.weight" in taught and all(n.startswith("fusion.") for n in taught)
-    said = guess(batch.queries, model.fuse(model.prepare(batch.images, batch.sparses)).mixing)
-    farther = dataclasses.replace(batch, truth=said.detach().numpy() * batch.unit[:, None] / 1.1)
-    expected = 10 * (0.1 + 0.1 * said / 1.1).mean() / 2
-    torch.testing.assert_close(guess_supervised_loss(model, farther, 10.0), expected)
-
-
 def test_lora_of_the_last_layers_learns_beside_the_parts_of_sdim() -> None:
     image, sparse = scene()
     plain = adaptation().completer.complete(Frame(image, sparse)).depth
@@ -193,6 +159,32 @@ def test_what_turns_out_worse_is_rolled_back_bit_by_bit(monkeypatch) -> None:
     assert learner.status.steps == steps
 
 
+def test_what_is_worse_by_chance_is_not_used_and_not_thrown_away(monkeypatch) -> None:
+    learner = adaptation()
+    original = state(learner)
+    judged = []
+
+    def by_chance(memory_frame):
+        used = learner.completer.model.state_dict()
+        if all(torch.equal(used[n], original[n]) for n in learner.weights()):
+            return 0.1
+        judged.append(memory_frame)
+        return 0.13 if len(judged) % 2 else 0.08  # the mean is higher, and hardly for all
+
+    monkeypatch.setattr(learner, "_error", by_chance)
+    for number in range(8):
+        learner.observe(frame(number))
+        learner.work()
+    for kept in learner.memory.frames:
+        kept.error[module.ORIGINAL] = 0.1
+    before = {n: w.detach().clone() for n, w in learner._master.items()}
+    learn(learner, 3, first=50)
+    learner.settle()
+    assert judged and same(state(learner), original)
+    assert learner.status.rollbacks == 0 and learner.status.steps == learner.total_steps > 0
+    assert not same({n: w.detach() for n, w in learner._master.items()}, before)
+
+
 def test_worse_than_the_original_twice_goes_back_to_it_and_pauses(monkeypatch) -> None:
     learner = adaptation()
     original = state(learner)
@@ -220,24 +212,20 @@ def test_worse_than_the_original_twice_goes_back_to_it_and_pauses(monkeypatch) -
 
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
-@pytest.mark.parametrize("text_every", [1, 1000])
-def test_a_step_that_is_not_finite_is_dropped(monkeypatch, broken: str, text_every: int) -> None:
-    learner = adaptation(text_every=text_every)
+def test_a_step_that_is_not_finite_is_dropped(monkeypatch, broken: str) -> None:
+    learner = adaptation()
     learn(learner, 3)
-    name = "supervised_loss" if text_every == 1 else "guess_supervised_loss"
-    supervised, before = getattr(module, name), learner.total_steps
+    supervised, before = module.supervised_loss, learner.total_steps
     master = {n: w.detach().clone() for n, w in learner._master.items()}
 
     def spoilt(*args):
-        found = supervised(*args)
-        loss, *parts = found if text_every == 1 else (found,)
+        loss, parts = supervised(*args)
         if broken == "loss":
-            loss = loss * math.nan
-        else:
-            loss.register_hook(lambda gradient: gradient * math.nan)
-        return (loss, *parts) if parts else loss
+            return loss * math.nan, parts
+        loss.register_hook(lambda gradient: gradient * math.nan)
+        return loss, parts
 
-    monkeypatch.setattr(module, name, spoilt)
+    monkeypatch.setattr(module, "supervised_loss", spoilt)
     for _ in range(12):
         learner.work()
     assert learner.status.dropped_steps > 0 and learner.total_steps == before
@@ -269,6 +257,22 @@ def test_a_frame_with_many_wrong_points_is_not_believed(trained) -> None:
     learner.observe(frame(21))
     learner.work()
     assert len(learner.memory.frames) == 7
+
+
+def test_many_wrong_frames_do_not_become_the_usual_ones_before_there_are_very_many(
+        monkeypatch) -> None:
+    learner = adaptation()
+    errors = iter([0.1] * 6 + [0.5] * 20 + [0.1] * 2 + [0.5] * module.BELIEVED_AFTER)
+    monkeypatch.setattr(learner, "_error", lambda _: next(errors))
+
+    def admitted(count: int) -> int:
+        before = len(learner.memory.frames)
+        for number in range(count):
+            learner.observe(frame(number))
+            learner._admit()
+        return len(learner.memory.frames) - before
+
+    assert [admitted(count) for count in (6, 20, 2, module.BELIEVED_AFTER)] == [6, 0, 2, 1]
 
 
 def test_reset_gives_the_loaded_weights_back_bit_by_bit() -> None:

@@ -1,8 +1,8 @@
 """Self-supervised learning on the robot: hide measured points, ask for them, learn, judge.
 
 The text supervision is that of training, on the points of the frames that are completed anyway.
-Points that never train judge what was learnt. Inference uses the last weights that were not
-judged worse; those that were are thrown away.
+Points that never train judge what was learnt. Inference uses the last weights that were judged to
+be no worse; those that are clearly worse are thrown away, and in between it learns on.
 """
 
 from __future__ import annotations
@@ -21,23 +21,20 @@ from sdim_ros.core.config import AdaptationSettings
 from sdim_ros.core.frame_memory import FrameMemory, MemoryFrame, divided
 from sdim_ros.core.lora import LoraSettings, add_lora, is_lora
 from sdim_ros.core.supervision import (
-    LossWeights, Posed, collate, guess_supervised_loss, pose_questions, split_points,
-    supervised_loss,
-)
+    LossWeights, Posed, collate, pose_questions, split_points, supervised_loss)
 from sdim_ros.core.types import AdaptationStatus, BadInput, Frame, ModelFailed
 
 ORIGINAL = 0              # version of the weights that were loaded
 JUDGES = 8                # frames of a judgement: half of them the newest
 JUDGED_PIXELS = 128       # of each, at most
 IMPLAUSIBLE = 3.0         # times the usual error of the original weights: do not believe the frame
+BELIEVED_AFTER = 50       # such frames in a row: so it is now
 LARGEST_ERROR = 1.0       # of its depth; one wrong point must not outweigh a frame
-TOLERANCE = 0.01          # by how much the judged error may be worse than that of the last good
+TOLERANCE = 0.01          # less is not clearly worse
+CHANCE = 2.0              # standard errors; nor is what is within them
 WARM_UP = 10              # steps
 SINGLE = 0.7              # of the lessons hide points one by one, the others in blocks or rows
-GUESSED = 512             # hidden points of a lesson about the guess, at most
 CLIP = 1.0
-# A few hundred points judge: what is within chance is no reason to throw weights away.
-BACK_TO_GOOD, PAUSE = 1.0, 2.0  # standard errors
 WORSE_THAN_ORIGINAL = 2   # judgements in a row that are clear about it, then it pauses
 BACK_OFF, SPEED_UP = 0.5, 1.2  # of the learning rate, after weights were thrown away or used
 LORA = LoraSettings(rank=16, alpha=32.0)
@@ -61,6 +58,7 @@ class Adaptation:
         self.memory = FrameMemory(settings.buffer_mb * 2**20, seed)
         self._new: MemoryFrame | None = None
         self._usual_error: deque[float] = deque(maxlen=50)
+        self._implausible: list[float] = []  # since the last that was not
         self._parameters = _choose(completer.model, settings)
         self._original = {n: p.detach().clone() for n, p in self._parameters.items()}
         self._good, self._good_version, self._version = self._original, ORIGINAL, ORIGINAL
@@ -76,7 +74,7 @@ class Adaptation:
         self._optimizer = torch.optim.AdamW(
             self._master.values(), lr=self.settings.learning_rate, weight_decay=0.0,
             betas=(0.9, 0.98))
-        self._parts, self._lessons, self._since_start, self._since_judged = 0, 0, 0, 0
+        self._parts, self._since_start, self._since_judged, self._since_used = 0, 0, 0, 0
 
     # --- What the owner calls ----------------------------------------------------------------
 
@@ -134,6 +132,7 @@ class Adaptation:
         self.memory.clear(seed)
         self._rng = np.random.default_rng(seed)
         self._usual_error.clear()
+        self._implausible.clear()
         self._new, self.total_steps = None, 0
         self.reset()
         self.status = AdaptationStatus()
@@ -187,18 +186,14 @@ class Adaptation:
         """Gradients of one frame; with the last one of a step, the step."""
         frame.lessons += 1
         how, model = self.settings, self.completer.model
-        in_text = not model.config.fusion.fills or self._lessons % how.text_every == 0
         try:
-            posed = self._posed(frame, in_text)
+            posed = self._posed(frame)
         except BadInput as problem:  # it would be tried again and again
             self.status.refused[problem.reason] += 1
             self.memory.frames.remove(frame)
             return
-        self._lessons += 1
         with self._using(self._master), self._training():
-            batch, weights = collate([posed], model.config, {}), LossWeights()
-            loss = supervised_loss(model, batch, weights)[0] if in_text else (
-                guess_supervised_loss(model, batch, weights.guess))
+            loss, _ = supervised_loss(model, collate([posed], model.config, {}), LossWeights())
             if torch.isfinite(loss):
                 (loss / how.frames).backward()
             self._take_gradients()
@@ -206,7 +201,7 @@ class Adaptation:
         if self._parts >= how.frames or not torch.isfinite(loss):
             self._step(bool(torch.isfinite(loss)))
 
-    def _posed(self, frame: MemoryFrame, in_text: bool) -> Posed:
+    def _posed(self, frame: MemoryFrame) -> Posed:
         """Questions about points that are hidden, of the frame or of its mirror image.
 
         Raises:
@@ -218,8 +213,7 @@ class Adaptation:
         if self._rng.random() < 0.5:
             image, shown, labels = (np.ascontiguousarray(m[:, ::-1])
                                     for m in (image, shown, labels))
-        pixels = how.pixels if in_text else min(np.count_nonzero(labels), GUESSED)
-        return pose_questions(image, shown, labels, self.completer.model.config, pixels, 0.0,
+        return pose_questions(image, shown, labels, self.completer.model.config, how.pixels, 0.0,
                               self._rng)
 
     def _step(self, finite: bool) -> None:
@@ -231,11 +225,9 @@ class Adaptation:
                 group["lr"] = rate
             self._optimizer.step()
             self._bound_drift()
-            self._since_start += 1
-            # Over the last tenth of the steps until it reaches as far back as it may.
-            past = min(self.settings.average, self._since_start / (self._since_start + WARM_UP))
             for name, value in self._master.items():
-                self._average[name].lerp_(value.detach(), 1 - past)
+                self._average[name].lerp_(value.detach(), 1 - self.settings.average)
+            self._since_start += 1
             self._since_judged += 1
             self.status.steps += 1
             self.total_steps += 1
@@ -273,10 +265,14 @@ class Adaptation:
             error = self._error(frame)
         frame.error[ORIGINAL] = error
         usual = float(np.median(self._usual_error)) if len(self._usual_error) >= 5 else math.inf
-        self._usual_error.append(error)
         if not error <= IMPLAUSIBLE * usual:
-            self.status.refused["implausible"] += 1
-            return
+            self._implausible.append(error)
+            if len(self._implausible) < BELIEVED_AFTER:
+                self.status.refused["implausible"] += 1
+                return
+            self._usual_error = deque(self._implausible, maxlen=50)
+        self._implausible.clear()
+        self._usual_error.append(error)
         self.memory.add(frame)
 
     def _judges(self) -> list[MemoryFrame]:
@@ -301,21 +297,23 @@ class Adaptation:
         self._judging = []
 
     def _conclude(self, errors: list[tuple[float, float, float]]) -> None:
-        """Use what was learnt, or throw it away."""
+        """Use what was learnt, go on learning from it, or throw it away."""
         original, good, now = np.array(errors).T
         judged_steps, self._since_judged = self._since_judged, 0
-        if not _clearly_worse(now, good, BACK_TO_GOOD):
+        if now.mean() <= good.mean():
             self._speed = min(1.0, self._speed * SPEED_UP)
             self._use({n: w.clone() for n, w in self._average.items()}, self._version)
-            good = now
+            self._since_used, good = 0, now
         else:
-            self.status.rollbacks += 1
-            self._speed *= BACK_OFF
-            self.status.steps -= judged_steps
-            self._restart()
+            self._since_used += judged_steps
+            if _clearly_worse(now, good):
+                self.status.rollbacks += 1
+                self._speed *= BACK_OFF
+                self.status.steps -= self._since_used
+                self._restart()
         self.status.error_before = float(original.mean())
         self.status.error_now = float(good.mean())
-        self._worse = self._worse + 1 if _clearly_worse(good, original, PAUSE) else 0
+        self._worse = self._worse + 1 if _clearly_worse(good, original) else 0
         if self._worse >= WORSE_THAN_ORIGINAL:
             rollbacks, before = self.status.rollbacks, self.status.error_before
             self.reset()
@@ -369,15 +367,11 @@ class Adaptation:
                 parameter.requires_grad_(False)
 
 
-def _clearly_worse(errors: np.ndarray, others: np.ndarray, chance: float) -> bool:
-    """Whether the mean of the first is higher by more than the tolerance and than chance.
-
-    Args:
-        chance: in standard errors of the mean difference.
-    """
+def _clearly_worse(errors: np.ndarray, others: np.ndarray) -> bool:
+    """Whether the mean of the first is higher by more than the tolerance and than chance."""
     difference = errors - others
     error = difference.std(ddof=1) / math.sqrt(len(difference)) if len(difference) > 1 else 0
-    return bool(difference.mean() > max(TOLERANCE * others.mean(), chance * error))
+    return bool(difference.mean() > max(TOLERANCE * others.mean(), CHANCE * error))
 
 
 @torch.no_grad()

@@ -206,15 +206,12 @@ class AdaptationSettings:
     lora_layers: int = setting(
         4, "Last layers of the language model that LoRA adapts.", low=1, high=128, fixed=True)
     learning_rate: float = setting(
-        5e-4, "Of AdamW, at most: it is halved whenever weights had to be thrown away.",
+        7e-4, "Of AdamW, at most: it is halved whenever weights had to be thrown away.",
         low=1e-7, high=0.1)
     frames: int = setting(
         4, "Frames that a step learns from.", low=1, high=256)
     pixels: int = setting(
         64, "Hidden points asked of each of them.", low=1, high=4096)
-    text_every: int = setting(
-        4, "One in so many lessons asks in text; the others teach the guess that the text is told, "
-        "where the fusion makes one, at less than half the cost.", low=1, high=1000)
     hidden: float = setting(
         0.3, "Share of a frame's points that is hidden and asked.", low=0.01, high=0.9)
     max_share: float = setting(
@@ -222,10 +219,10 @@ class AdaptationSettings:
     buffer_mb: int = setting(
         128, "Memory for frames to learn from.", low=1, high=100_000, fixed=True)
     judge_every: int = setting(
-        20, "Steps between two judgements at points that never train.", low=1, high=10_000)
+        10, "Steps between two judgements at points that never train.", low=1, high=10_000)
     average: float = setting(
-        0.98, "Weight of the past in the moving average of the weights that is judged and then "
-        "used; less in the first steps.", low=0.0, high=0.9999)
+        0.95, "Weight of the past in the moving average of the weights that is judged and then "
+        "used.", low=0.0, high=0.9999)
     max_drift: float = setting(
         0.3, "Largest change of the weights, as a share of their own length.",
         low=0.0, high=10.0)

@@ -61,12 +61,7 @@ def guess_loss(mixing: Tensor, fills: Tensor, labels: Tensor) -> Tensor:
                                             align_corners=False) for part in (mixing, fills))
     said = mix_fills(mixing, fills).exp()
     known = labels > 0
-    error = guess_error(said, labels) * known
-    return (error.sum((1, 2)) / known.sum((1, 2)).clamp(min=1)).mean()
-
-
-def guess_error(said: Tensor, truth: Tensor) -> Tensor:
-    """Half the relative and half the absolute error, in the number's unit, of each guess."""
-    error = (said - truth).abs()
     # A few far pixels must not outweigh a whole image.
-    return (error / truth.clamp(min=SMALLEST_DIVISOR) + error.clamp(max=LARGEST_ERROR)) / 2
+    error = (said - labels).abs() * known
+    both = error / labels.clamp(min=SMALLEST_DIVISOR) + error.clamp(max=LARGEST_ERROR)
+    return (both.sum((1, 2)) / (2 * known.sum((1, 2)).clamp(min=1))).mean()

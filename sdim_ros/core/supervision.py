@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from sdim_ros.core import engine, fill, queries
-from sdim_ros.core.losses import guess_error, guess_loss, text_loss
+from sdim_ros.core.losses import guess_loss, text_loss
 from sdim_ros.core.model import SdimConfig, SdimModel
-from sdim_ros.core.point_token import PixelQueries, guess
+from sdim_ros.core.point_token import PixelQueries
 from sdim_ros.core.types import BadInput
 
 
@@ -202,21 +202,3 @@ def supervised_loss(model: SdimModel, batch: Batch, weights: LossWeights,
         guessed = guess_loss(prefix.mixing, inputs.depth[:, 2:], labels.to(inputs.depth))
         loss, parts["guess"] = loss + weights.guess * guessed, guessed.detach()
     return loss, parts
-
-
-def guess_supervised_loss(model: SdimModel, batch: Batch, weight: float) -> Tensor:
-    """Supervision of the fusion's guess alone, at the pixels asked: no vision, no language.
-
-    The answers follow the guess that they are told, and this costs less than half as much. The
-    model's fusion must mix fills.
-
-    Args:
-        weight: as in `LossWeights.guess`.
-
-    Returns:
-        a scalar, the mean over all questions of the batch.
-    """
-    fused = model.fuse(model.prepare(batch.images, batch.sparses))
-    said = guess(batch.queries.to(model.device), fused.mixing)
-    truth = torch.from_numpy(batch.truth / batch.unit[:, None])
-    return weight * guess_error(said, truth.to(said)).mean()
