@@ -12,7 +12,8 @@ from models import frame as scene
 
 from sdim_ros.core.types import BadInput, Frame
 from sdim_ros.tools import cli
-from sdim_ros.tools.adaptation_report import course_of, sentences
+from sdim_ros.tools.adaptation_course import LiveError, course_of
+from sdim_ros.tools.adaptation_report import sentences
 from sdim_ros.tools.poison import parse_poison
 
 FRAMES = 6
@@ -76,7 +77,24 @@ def test_online_every_frame_is_measured_before_it_is_learnt_from(
     assert [frame["name"] for frame in live["frames"]] == [str(n) for n in range(FRAMES)]
     first = live["frames"][0]
     assert first["now"] == first["before"]  # nothing was learnt yet
-    assert live["worst_window"] > 0 and live["second_half"] > 0
+    assert live["second_half"]["frames"] == FRAMES // 2
+    assert live["worst_window"]["frames"] == FRAMES
+
+
+def test_spoilt_frames_reach_both_weights_and_are_told_apart_from_the_sound_ones(
+        data: Path, tmp_path: Path, capsys) -> None:
+    sound = adapt(data, tmp_path / "sound", "--online", "--steps", "1")
+    report = adapt(data, tmp_path / "spoilt", "--online", "--steps", "1", "--poison", "unit:2:2")
+    frames, same = (r["adaptation"]["runs"][0]["live"]["frames"] for r in (report, sound))
+    assert [frame["before"] > 2 * other["before"] for frame, other in zip(frames, same)] == [
+        False, False, True, True, False, False]
+    [poison] = report["adaptation"]["runs"][0]["live"]["poison"]
+    assert [poison[part]["frames"] for part in ("before", "during", "after")] == [2, 2, 2]
+    assert poison["during"]["loaded_mae"] == pytest.approx(
+        np.mean([frames[n]["before"] for n in (2, 3)]))
+    assert poison["lasting"] == pytest.approx(
+        poison["after"]["ratio"] / poison["before"]["ratio"] - 1)
+    assert "unit in 2 frames from 2 on" in " ".join(capsys.readouterr().out.split())
 
 
 def test_seeds_repeat_the_draw_from_the_loaded_weights(data: Path, tmp_path: Path) -> None:
@@ -134,12 +152,21 @@ def test_the_result_is_said_in_both_directions() -> None:
             state, steps, rollbacks, dropped_steps = "learning", 8, 1, 0
             refused = {"static": 2}
 
-    course = course_of(0, Learner, [], [(str(n), 1.0, 0.9 if n > 14 else 1.02) for n in range(30)])
-    assert course["live"]["second_half"] == pytest.approx(0.9)
-    assert course["live"]["worst_window"] == pytest.approx(1.02)
+    errors = [LiveError(n, str(n), 1.0, 0.9 if n > 14 else 1.02) for n in range(30)]
+    course = course_of(0, Learner, [], errors, [parse_poison("outliers:5:10")])
+    live = course["live"]
+    assert live["second_half"]["ratio"] == pytest.approx(0.9)
+    assert live["worst_window"]["ratio"] == pytest.approx(1.02)
+    assert live["poison"][0]["lasting"] == pytest.approx(0.9 / 1.02 - 1)
     lines = sentences({"adaptation": {
-        "runs": [course], "sdim_adapted": {"lower_by": [-0.02], "median": -0.02},
-        "answers_adapted": {"lower_by": [0.1, 0.3], "median": 0.2}}})
-    assert "raises the MAE of the map by 2.0 %" in lines[0]
+        "runs": [course],
+        "sdim_adapted": {"lower_by": [-0.02], "median": -0.02,
+                         "paired": {"images": 30, "ci95": [0.001, 0.003]}},
+        "answers_adapted": {"lower_by": [0.1, 0.3], "median": 0.2,
+                            "paired": {"images": 60, "ci95": [-0.02, -0.01]}}}})
+    assert "raises the MAE of the map by 2.0 %" in lines[0] and "+0.00100 to" in lines[0]
     assert "lowers the MAE of the answers by 20.0 % (median of 2 seeds)" in lines[1]
     assert "1 rollbacks; frames refused: 2 static" in lines[2]
+    assert "(10.0 % lower than as loaded)" in lines[3]
+    assert "0 to 9: 2.0 % higher" in lines[4]
+    assert "is 11.8 % better after it than before" in lines[5]

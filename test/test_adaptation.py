@@ -159,6 +159,32 @@ def test_what_turns_out_worse_is_rolled_back_bit_by_bit(monkeypatch) -> None:
     assert learner.status.steps == steps
 
 
+def test_what_is_worse_by_chance_is_not_used_and_not_thrown_away(monkeypatch) -> None:
+    learner = adaptation()
+    original = state(learner)
+    judged = []
+
+    def by_chance(memory_frame):
+        used = learner.completer.model.state_dict()
+        if all(torch.equal(used[n], original[n]) for n in learner.weights()):
+            return 0.1
+        judged.append(memory_frame)
+        return 0.13 if len(judged) % 2 else 0.08  # the mean is higher, and hardly for all
+
+    monkeypatch.setattr(learner, "_error", by_chance)
+    for number in range(8):
+        learner.observe(frame(number))
+        learner.work()
+    for kept in learner.memory.frames:
+        kept.error[module.ORIGINAL] = 0.1
+    before = {n: w.detach().clone() for n, w in learner._master.items()}
+    learn(learner, 3, first=50)
+    learner.settle()
+    assert judged and same(state(learner), original)
+    assert learner.status.rollbacks == 0 and learner.status.steps == learner.total_steps > 0
+    assert not same({n: w.detach() for n, w in learner._master.items()}, before)
+
+
 def test_worse_than_the_original_twice_goes_back_to_it_and_pauses(monkeypatch) -> None:
     learner = adaptation()
     original = state(learner)
@@ -231,6 +257,22 @@ def test_a_frame_with_many_wrong_points_is_not_believed(trained) -> None:
     learner.observe(frame(21))
     learner.work()
     assert len(learner.memory.frames) == 7
+
+
+def test_many_wrong_frames_do_not_become_the_usual_ones_before_there_are_very_many(
+        monkeypatch) -> None:
+    learner = adaptation()
+    errors = iter([0.1] * 6 + [0.5] * 20 + [0.1] * 2 + [0.5] * module.BELIEVED_AFTER)
+    monkeypatch.setattr(learner, "_error", lambda _: next(errors))
+
+    def admitted(count: int) -> int:
+        before = len(learner.memory.frames)
+        for number in range(count):
+            learner.observe(frame(number))
+            learner._admit()
+        return len(learner.memory.frames) - before
+
+    assert [admitted(count) for count in (6, 20, 2, module.BELIEVED_AFTER)] == [6, 0, 2, 1]
 
 
 def test_reset_gives_the_loaded_weights_back_bit_by_bit() -> None:

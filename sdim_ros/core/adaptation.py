@@ -2,7 +2,7 @@
 
 The text supervision is that of training, on the points of the frames that are completed anyway.
 Points that never train judge what was learnt. Inference uses the last weights that were judged to
-be no worse; weights that turn out worse are rolled back.
+be no worse; those that are clearly worse are thrown away, and in between it learns on.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ ORIGINAL = 0              # version of the weights that were loaded
 JUDGES = 8                # frames of a judgement: half of them the newest
 JUDGED_PIXELS = 128       # of each, at most
 IMPLAUSIBLE = 3.0         # times the usual error of the original weights: do not believe the frame
-LARGEST_ERROR = 1.0       # relative; one wrong point must not outweigh a frame
-TOLERANCE = 0.01          # by how much the judged error may be worse than that of the last good
+BELIEVED_AFTER = 50       # such frames in a row: so it is now
+LARGEST_ERROR = 1.0       # of its depth; one wrong point must not outweigh a frame
+TOLERANCE = 0.01          # less is not clearly worse
+CHANCE = 2.0              # standard errors; nor is what is within them
 WARM_UP = 10              # steps
 SINGLE = 0.7              # of the lessons hide points one by one, the others in blocks or rows
 CLIP = 1.0
@@ -56,6 +58,7 @@ class Adaptation:
         self.memory = FrameMemory(settings.buffer_mb * 2**20, seed)
         self._new: MemoryFrame | None = None
         self._usual_error: deque[float] = deque(maxlen=50)
+        self._implausible: list[float] = []  # since the last that was not
         self._parameters = _choose(completer.model, settings)
         self._original = {n: p.detach().clone() for n, p in self._parameters.items()}
         self._good, self._good_version, self._version = self._original, ORIGINAL, ORIGINAL
@@ -71,7 +74,7 @@ class Adaptation:
         self._optimizer = torch.optim.AdamW(
             self._master.values(), lr=self.settings.learning_rate, weight_decay=0.0,
             betas=(0.9, 0.98))
-        self._parts, self._since_start, self._since_judged = 0, 0, 0
+        self._parts, self._since_start, self._since_judged, self._since_used = 0, 0, 0, 0
 
     # --- What the owner calls ----------------------------------------------------------------
 
@@ -129,6 +132,7 @@ class Adaptation:
         self.memory.clear(seed)
         self._rng = np.random.default_rng(seed)
         self._usual_error.clear()
+        self._implausible.clear()
         self._new, self.total_steps = None, 0
         self.reset()
         self.status = AdaptationStatus()
@@ -261,10 +265,14 @@ class Adaptation:
             error = self._error(frame)
         frame.error[ORIGINAL] = error
         usual = float(np.median(self._usual_error)) if len(self._usual_error) >= 5 else math.inf
-        self._usual_error.append(error)
         if not error <= IMPLAUSIBLE * usual:
-            self.status.refused["implausible"] += 1
-            return
+            self._implausible.append(error)
+            if len(self._implausible) < BELIEVED_AFTER:
+                self.status.refused["implausible"] += 1
+                return
+            self._usual_error = deque(self._implausible, maxlen=50)
+        self._implausible.clear()
+        self._usual_error.append(error)
         self.memory.add(frame)
 
     def _judges(self) -> list[MemoryFrame]:
@@ -289,18 +297,20 @@ class Adaptation:
         self._judging = []
 
     def _conclude(self, errors: list[tuple[float, float, float]]) -> None:
-        """Use what was learnt, or throw it away."""
+        """Use what was learnt, go on learning from it, or throw it away."""
         original, good, now = np.array(errors).T
         judged_steps, self._since_judged = self._since_judged, 0
-        if now.mean() <= good.mean() * (1 + TOLERANCE):
+        if now.mean() <= good.mean():
             self._speed = min(1.0, self._speed * SPEED_UP)
             self._use({n: w.clone() for n, w in self._average.items()}, self._version)
-            good = now
+            self._since_used, good = 0, now
         else:
-            self.status.rollbacks += 1
-            self._speed *= BACK_OFF
-            self.status.steps -= judged_steps
-            self._restart()
+            self._since_used += judged_steps
+            if _clearly_worse(now, good):
+                self.status.rollbacks += 1
+                self._speed *= BACK_OFF
+                self.status.steps -= self._since_used
+                self._restart()
         self.status.error_before = float(original.mean())
         self.status.error_now = float(good.mean())
         self._worse = self._worse + 1 if _clearly_worse(good, original) else 0
@@ -317,12 +327,11 @@ class Adaptation:
 
     @torch.no_grad()
     def _error(self, frame: MemoryFrame) -> float:
-        """Mean relative error at judging points, when the others are shown."""
+        """Sum of errors over sum of depths at judging points, when the others are shown."""
         rows, cols = np.unravel_index(frame.judge[:JUDGED_PIXELS], frame.image.shape[:2])
         truth = frame.judge_m[:JUDGED_PIXELS]
         said = self.completer.ask(Frame(frame.image, frame.sparse()), rows, cols).depth
-        relative = np.abs(said - truth) / truth
-        return float(np.minimum(relative, LARGEST_ERROR).mean())
+        return float(np.minimum(np.abs(said - truth), LARGEST_ERROR * truth).sum() / truth.sum())
 
     # --- Weights -----------------------------------------------------------------------------
 
@@ -361,8 +370,8 @@ class Adaptation:
 def _clearly_worse(errors: np.ndarray, others: np.ndarray) -> bool:
     """Whether the mean of the first is higher by more than the tolerance and than chance."""
     difference = errors - others
-    chance = 2 * difference.std(ddof=1) / math.sqrt(len(difference)) if len(difference) > 1 else 0
-    return bool(difference.mean() > max(TOLERANCE * others.mean(), chance))
+    error = difference.std(ddof=1) / math.sqrt(len(difference)) if len(difference) > 1 else 0
+    return bool(difference.mean() > max(TOLERANCE * others.mean(), CHANCE * error))
 
 
 @torch.no_grad()

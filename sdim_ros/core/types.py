@@ -212,8 +212,8 @@ class AdaptationStatus:
     Attributes:
         state: ``learning``, or why it paused.
         steps: optimiser steps that count: those rolled back do not.
-        error_before, error_now: mean relative error at the judging points of the last judgement,
-            of the weights that were loaded and of those in use; NaN before the first one.
+        error_before, error_now: error as a share of the depth, at the judging points of the last
+            judgement, of the weights that were loaded and of those in use; NaN before the first.
         rollbacks: judgements after which weights were thrown away.
         dropped_steps: steps whose loss or gradient was not finite.
         frames: frames kept to learn from.

@@ -16,6 +16,7 @@ from sdim_ros.core.adaptation import Adaptation
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.types import BadInput, Frame, ModelFailed
 from sdim_ros.tools import adaptation_report, report, sampling
+from sdim_ros.tools.adaptation_course import LiveError, course_of
 from sdim_ros.tools.bags.topics import parse_topics
 from sdim_ros.tools.complete import (
     add_model_arguments, load_completer, make_folder, settings_from,
@@ -63,12 +64,12 @@ class Course:
     """What happened while it learnt.
 
     Attributes:
-        judgements: steps, and the relative error at judging points before and now, each time.
-        errors: with --online, of every frame: its name, and the MAE of both maps.
+        judgements: steps, and the error at judging points before and now, each time.
+        errors: with --online, of every frame.
     """
 
     judgements: list[tuple[int, float, float]] = field(default_factory=list)
-    errors: list[tuple[str, float, float]] = field(default_factory=list)
+    errors: list[LiveError] = field(default_factory=list)
 
 
 class Tuning:
@@ -105,11 +106,11 @@ class Tuning:
             before = frame if not any(p.hits(number) for p in self.poisons) else before
             yield number, frame, sample.reference
 
-    def measure(self, judge: FrameJudge, start: int, show: Callable[[], None]
-                ) -> list[FrameResult]:
+    def measure(self, judge: FrameJudge, start: int, show: Callable[[], None],
+                spoil: bool = False) -> list[FrameResult]:
         """Every method on the frames from ``start`` on, with the weights in use."""
         results = []
-        for _, frame, reference in self.frames(start):
+        for _, frame, reference in self.frames(start, spoil=spoil):
             show()
             try:
                 results.append(judge(frame, reference, self.seed).result)
@@ -139,7 +140,7 @@ class Tuning:
                 result = judge(frame, reference, self.seed).result
                 results.append(result)
                 if frame.name in before:
-                    self.course.errors.append((frame.name, *(
+                    self.course.errors.append(LiveError(number, frame.name, *(
                         r.errors["sdim"]["held_out"]["mae"]
                         for r in (before[frame.name], result))))
             except (BadInput, ModelFailed) as problem:
@@ -196,8 +197,8 @@ def run(args: argparse.Namespace) -> int:
             adaptation.start_over(seed)
             tuning = Tuning(args, source, completer, adaptation, seed, poisons)
             results += _tune(tuning, count, lambda: progress.advance(task))
-            courses.append(adaptation_report.course_of(
-                seed, adaptation, tuning.course.judgements, tuning.course.errors))
+            courses.append(course_of(
+                seed, adaptation, tuning.course.judgements, tuning.course.errors, poisons))
             skipped |= tuning.skipped
     if adaptation.version:
         base = settings.model.checkpoint or report.EMBEDDED
@@ -215,7 +216,7 @@ def _tune(tuning: Tuning, count: int, show: Callable[[], None]) -> list[FrameRes
     """The results of one seed, of original and of adapted weights."""
     args, judge = tuning.args, FrameJudge(METHODS, tuning.completer)
     first = 0 if args.online or args.adapt is None else args.adapt
-    original = tuning.measure(judge, first, show)
+    original = tuning.measure(judge, first, show, spoil=args.online)
     if args.online:
         adapted = tuning.learn_online(original, count, show)
     else:

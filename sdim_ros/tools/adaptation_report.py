@@ -11,15 +11,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from sdim_ros.core import metrics
 from sdim_ros.core.adaptation import Adaptation
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import Settings
-from sdim_ros.tools import html_report, report
+from sdim_ros.tools import adaptation_course, html_report, report
 from sdim_ros.tools.html_report import Picture
 from sdim_ros.tools.panels import frame_panels
 from sdim_ros.tools.results import FrameResult
-
-WINDOW = 10  # frames of the moving mean of a live run
 
 
 def build(header: Mapping[str, Any], results: Sequence[FrameResult],
@@ -34,50 +33,26 @@ def build(header: Mapping[str, Any], results: Sequence[FrameResult],
 
 
 def _gains(results: Sequence[FrameResult]) -> dict[str, Any]:
-    """By how much the adapted weights lower the MAE, a share, for each seed and their median."""
+    """By how much the adapted weights lower the MAE, a share, for each seed and their median.
+
+    ``paired`` compares frame by frame, of all seeds together.
+    """
     gains: dict[str, Any] = {}
     for before, after in (("sdim", "sdim_adapted"), ("answers", "answers_adapted")):
-        by_seed = []
-        for seed in sorted({result.seed for result in results}):
+        judged = [r for r in results if _both(r, before, after)]
+        if judged:
             pairs = np.array([[r.errors[name]["held_out"]["mae"] for name in (before, after)]
-                              for r in results if r.seed == seed and _both(r, before, after)])
-            if len(pairs):
-                by_seed.append(1 - pairs[:, 1].mean() / pairs[:, 0].mean())
-        if by_seed:
-            gains[after] = {"lower_by": by_seed, "median": float(np.median(by_seed))}
+                              for r in judged])
+            seeds = np.array([r.seed for r in judged])
+            by_seed = [1 - pairs[seeds == seed, 1].mean() / pairs[seeds == seed, 0].mean()
+                       for seed in np.unique(seeds)]
+            gains[after] = {"lower_by": by_seed, "median": float(np.median(by_seed)),
+                            "paired": metrics.paired_difference(pairs[:, 1], pairs[:, 0])}
     return gains
 
 
 def _both(result: FrameResult, *names: str) -> bool:
     return all("held_out" in result.errors.get(name, {}) for name in names)
-
-
-def course_of(seed: int, adaptation: Adaptation, judgements: Sequence[tuple[int, float, float]],
-              errors: Sequence[tuple[str, float, float]]) -> dict[str, Any]:
-    """How one run went, for report.json.
-
-    Args:
-        judgements: steps, and the relative error before and now, at each judgement.
-        errors: frame, and the MAE of the original and of the learning weights; of a live run.
-    """
-    status = adaptation.status
-    course: dict[str, Any] = {
-        "seed": seed, "state": status.state, "steps": status.steps,
-        "steps_with_rolled_back": adaptation.total_steps, "rollbacks": status.rollbacks,
-        "dropped_steps": status.dropped_steps, "refused": dict(status.refused),
-        "judged": [{"steps": steps, "before": before, "now": now}
-                   for steps, before, now in judgements]}
-    if errors:
-        before, now = (np.array([e[k] for e in errors]) for k in (1, 2))
-        half = len(errors) // 2
-        window = np.ones(WINDOW) / WINDOW
-        ratio = np.convolve(now, window, "valid") / np.convolve(before, window, "valid") if (
-            len(errors) >= WINDOW) else np.array([now.mean() / before.mean()])
-        course["live"] = {
-            "frames": [{"name": n, "before": b, "now": w} for n, b, w in errors],
-            "second_half": float(now[half:].mean() / before[half:].mean()),
-            "worst_window": float(ratio.max())}
-    return course
 
 
 def write(out: Path, args: argparse.Namespace, settings: Settings, completer: Completer,
@@ -106,11 +81,11 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
             change = found[name]["median"]
             lines.append(f"adaptation {'lowers' if change >= 0 else 'raises'} the MAE of {words} "
                          f"by {100 * abs(change):.1f} % (median of "
-                         f"{len(found[name]['lower_by'])} seeds)")
+                         f"{len(found[name]['lower_by'])} seeds); paired over "
+                         f"{found[name]['paired']['images']} frames, metres, 95 % interval: "
+                         + " to ".join(f"{end:+.5f}" for end in found[name]["paired"]["ci95"]))
     for course in found["runs"]:
-        refused = ", ".join(f"{count} {reason}" for reason, count in course["refused"].items())
-        lines.append(f"seed {course['seed']}: {course['steps']} steps, {course['rollbacks']} "
-                     f"rollbacks; frames refused: {refused or 'none'}; {course['state']}")
+        lines += adaptation_course.sentences(course)
     return lines
 
 
