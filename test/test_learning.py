@@ -73,11 +73,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "front"
 
 
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Up to rounding: the layers that learn add their zeros in float32."""
+    return np.allclose(a, b, rtol=1e-6)
+
+
 def test_what_was_learnt_is_saved_at_the_end_and_used_at_the_next_start(folder: Path) -> None:
     first = Bench(folder=str(folder))
     original = first.answers()
     first.learning.begin()
-    assert np.array_equal(first.answers(), original)
+    assert same(first.answers(), original)
     first.learn()
     assert "000001" in first.learning.close()
     assert first.learning.close() is None  # nothing is new
@@ -85,10 +90,10 @@ def test_what_was_learnt_is_saved_at_the_end_and_used_at_the_next_start(folder: 
     again.learning.begin()
     assert again.learning.report()[0] == "off"
     assert again.figure("steps") == first.figure("steps") > 0
-    assert np.array_equal(again.answers(), first.answers())
-    assert not np.array_equal(again.answers(), original)
+    assert same(again.answers(), first.answers())
+    assert not same(again.answers(), original)
     again.learning.reset()
-    assert np.array_equal(again.answers(), original)
+    assert same(again.answers(), original)
     assert again.figure("steps") == 0 and again.learning.close() is None
 
 
