@@ -86,6 +86,11 @@ def load(settings: ModelSettings, *, merge: bool = True) -> SdimModel:
     model = model.to(device=device, dtype=dtype)
     if merge:
         merge_lora(model)
+    if settings.quantization != "none":
+        # Imported here, since few use it: it imports the model.
+        from sdim_ros.core.quantization import quantize
+
+        quantize(model, settings.quantization)
     return model.eval().requires_grad_(False)
 
 

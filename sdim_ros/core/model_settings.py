@@ -38,6 +38,9 @@ class ModelSettings:
     dtype: str = setting(
         "auto", "Number type of the weights; auto = bfloat16 on a GPU, float32 on a CPU.",
         choices=("auto", "float32", "bfloat16"), fixed=True)
+    quantization: str = setting(
+        "none", "Weights of the transformer layers in 8 or 4 bits: less memory, nearly the same "
+        "answers; needs torchao, and int4 a GPU.", choices=("none", "int8", "int4"), fixed=True)
     compile: bool = setting(
         False, "Fuse the small steps of a pass on a GPU: faster, after about a minute at the "
         "start; needs a C compiler.", fixed=True)

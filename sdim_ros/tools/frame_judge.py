@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sdim_ros.core import fill
+from sdim_ros.core.config import with_values
 from sdim_ros.core.doubt import without
 from sdim_ros.core.projection import clean_depth
 from sdim_ros.core.types import BadInput, DenseDepth, Frame
@@ -46,6 +47,7 @@ class FrameJudge:
         self.methods = methods
         self.completer = completer
         self._random: Any | None = None
+        self._whole: Any | None = None
 
     @property
     def description(self) -> str:
@@ -73,6 +75,8 @@ class FrameJudge:
             if "sdim_blind" in self.methods:
                 maps["sdim_blind"] = self.completer.complete(frame, blind=True).depth
         chosen = {name: depth for name, depth in maps.items() if name in self.methods}
+        if (whole := self._unquantized()) is not None:
+            chosen["sdim_unquantized"] = whole.complete(frame).depth
         chosen |= predictions or {}
         errors = {name: judge(depth, reference, frame.sparse) for name, depth in chosen.items()}
         by_range = {name: judge_by_range(depth, reference, frame.sparse)
@@ -142,6 +146,18 @@ class FrameJudge:
         if self._random is None:
             self._random = with_random_weights(self.completer)
         return self._random
+
+
+    def _unquantized(self) -> Any | None:
+        """The same model with its whole weights, where it was made smaller."""
+        if self.completer is None or self.completer.settings.model.quantization == "none":
+            return None
+        from sdim_ros.core.completer import Completer
+
+        if self._whole is None:
+            self._whole = Completer(with_values(
+                self.completer.settings, {"model.quantization": "none"}))
+        return self._whole
 
 
 def _timed(task: Callable[[], Any]) -> tuple[Any, float]:

@@ -29,6 +29,7 @@ METHOD_NOTES = {
     "linear": "linear interpolation between the points",
     "edge_aware": "the points, spread along the edges of the image",
     "sdim_blind": "sdim, but the model is shown a grey image",
+    "sdim_unquantized": "sdim with the model's whole weights (model.quantization: none)",
     "answers": "the model's own answers, before any fill",
     "answers_linear": "linear, at the pixels that the model was asked",
     "answers_hint": "edge_aware, at the pixels that the model was asked",

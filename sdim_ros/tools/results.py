@@ -13,7 +13,8 @@ from sdim_ros.core.types import DenseDepth, Stats
 
 METHODS = (
     "sdim", "fill_only", "nearest", "linear", "edge_aware",
-    "answers", "answers_linear", "answers_hint", "answers_guess", "sdim_blind", "sdim_random",
+    "answers", "answers_linear", "answers_hint", "answers_guess", "sdim_blind", "sdim_unquantized",
+    "sdim_random",
 )
 # Judged only where the model was asked, so never to be compared with the others.
 AT_ASKED_PIXELS = (
