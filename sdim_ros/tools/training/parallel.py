@@ -76,17 +76,18 @@ class Parallel:
 
     @contextmanager
     def gathered(self, objective: nn.Module) -> Iterator[None]:
-        """Around calls of the model's methods, which pass the objective's forward by.
+        """Around calls of the model's methods, which pass the forwards of objective and layers by.
 
-        When sharded, every process must make the same calls.
+        When sharded, every process must make the same calls, and holds all weights meanwhile.
         """
-        if isinstance(objective, FSDPModule):
-            objective.unshard()
+        parts = [part for part in objective.modules() if isinstance(part, FSDPModule)]
+        for part in parts:
+            part.unshard()
         try:
             yield
         finally:
-            if isinstance(objective, FSDPModule):
-                objective.reshard()
+            for part in parts:
+                part.reshard()
 
     def turns(self, count: int) -> range:
         """Which of ``count`` tasks this process does; with shards all, together."""
