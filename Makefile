@@ -49,7 +49,7 @@ $(READY): constraints.txt setup.py
 	@echo "set-up: PyTorch, the largest part"
 	@$(PIP) install $(CHOSEN) $(CPU_TORCH) torch
 	@echo "set-up: the other packages"
-	@$(PIP) install -q $(CHOSEN) $(COLCON) -e '.[test,train,quantize]'
+	@$(PIP) install -q $(CHOSEN) $(COLCON) -e '.[test,train]'
 	@touch $@
 
 demo: $(READY)

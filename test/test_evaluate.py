@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -236,8 +235,7 @@ def test_a_wrong_flag_ends_with_one_line_and_code_2(data, tmp_path, capsys, flag
 
 
 def test_a_model_frame_range_limits_classical_fills_too(sample):
-    limited = FakeCompleter(Settings())
-    limited.settings = SimpleNamespace(input=SimpleNamespace(min_depth_m=0.1, max_depth_m=2.5))
+    limited = FakeCompleter(with_values(Settings(), {"input.max_depth_m": 2.5}))
     frame = evaluate.draw_input(sample, "400", None, 0)
     result = FrameJudge(["nearest"], limited)(frame, sample.truth, 0).result
     assert result.points == np.count_nonzero((frame.sparse > 0) & (frame.sparse <= 2.5))
