@@ -136,7 +136,7 @@ class Asker:
         if self._recorder is not None:  # few shapes, each of which is recorded once
             step = FINE if size <= 16 * FINE else 4 * FINE
             size = -(-size // step) * step
-            total = tiles * size
+            total = -(-longest // size) * size
         asked = queries.stack(self._described(prefix, questions, total)).to(self._model.device)
         for start in range(0, total, size):
             stop = min(start + size, total)

@@ -119,7 +119,8 @@ class Completer:
         except OutOfMemory:
             # Once more, with as little at a time as possible.
             self._together = False
-            if self.model.device.type == "cuda":
+            if self._recorder is not None:
+                self._recorder.forget()
                 torch.cuda.empty_cache()
         return next(self._results(frame, blind, beat, every=False))
 
@@ -197,13 +198,11 @@ class Completer:
         """
         pace = self._pace
         while True:
+            begun, chosen = pace.clock(), watch.ms.get("choose", 0.0)
             if started is None:
                 limit = time_left.queries(len(rounds.answers), self._asker.tile)
-                begun, chosen = pace.clock(), watch.ms.get("choose", 0.0)
                 started = self._next_round(rounds, prefix, limit, watch)
-                begun += (watch.ms.get("choose", 0.0) - chosen) / 1000
-            else:
-                begun = pace.clock()
+                begun += (watch.ms["choose"] - chosen) / 1000
             if started is None:
                 break
             answers, = self._finish(started, watch)

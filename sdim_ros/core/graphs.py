@@ -28,6 +28,10 @@ class Recorder:
         self._recordings: OrderedDict[Hashable, _Recording] = OrderedDict()
         self._memory = torch.cuda.graph_pool_handle()
 
+    def forget(self) -> None:
+        """Give back the memory of all recordings; they are made anew when they are needed."""
+        self._recordings.clear()
+
     @torch.inference_mode()
     def run(self, function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor],
             name: Hashable) -> Tensors:

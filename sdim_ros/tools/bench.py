@@ -31,6 +31,7 @@ from sdim_ros.tools.complete import (
     settings_from,
 )
 from sdim_ros.tools.datasets.motorcycle import motorcycle
+from sdim_ros.tools.error_curve import error_over_queries
 from sdim_ros.tools.sampling import sample_points
 from sdim_ros.tools.training.qwen_3b import random_3b
 
@@ -47,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="queries of whole frames that are timed (default 500,1500)")
     parser.add_argument("--curves", action="store_true",
                         help="time over resolution, queries and points too, with a plot")
+    parser.add_argument("--data", type=Path, metavar="FOLDER",
+                        help="with --curves: a frames folder for the error over queries, 500 points")
     parser.add_argument("--random-weights", choices=["qwen2.5-vl-3b"],
                         help="time the real 3B configuration without its weights")
     parser.add_argument("--layers", type=int, metavar="N",
@@ -79,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     if args.curves:
         figures["curves"] = throughput.curves(
             completer, Frame(sample.image[cut], sample.truth[cut]), args.rounds)
+        if args.data is not None:
+            figures["curves"]["error"] = error_over_queries(completer, args.data, "500")
         bench_plot.draw(Path(folder) / "bench.png", figures, completer.description)
     header = report.environment(
         args.command_line, completer.settings.model.checkpoint, completer.description)
