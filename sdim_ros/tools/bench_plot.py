@@ -27,11 +27,11 @@ def draw(path: Path, figures: dict[str, Any], model: str) -> None:
     for axes, (curve, key, label) in zip(plots, AXES):
         rows = curves[curve]
         _lines(axes, rows, key, {"ms": "whole frame", "query_passes_ms": "query passes"})
-        axes.set(xlabel=label, ylabel="ms", ylim=(0, None))
+        axes.set(xlabel=label, ylabel="ms")
     if "error" in curves:
         _lines(plots[-1], curves["error"], "queries",
                {"mae": "with the model", "fill_only_mae": "the same fill without it"})
-        plots[-1].set(xlabel="pixels asked", ylabel="MAE, m", ylim=(0, None))
+        plots[-1].set(xlabel="pixels asked", ylabel="MAE, m")
     figure.savefig(path, dpi=110)
 
 
@@ -39,6 +39,7 @@ def _lines(axes: Axes, rows: list[dict[str, float]], key: str, names: dict[str, 
     x = [row[key] for row in rows]
     for name, label in names.items():
         axes.plot(x, [row[name] for row in rows], marker="o", label=label)
+    axes.set_ylim(0, 1.25 * max(row[name] for row in rows for name in names))
     axes.set_xscale("log")
     axes.set_xticks(x, [f"{value:,}" for value in x])
     axes.minorticks_off()
