@@ -50,6 +50,8 @@ $(READY): constraints.txt setup.py
 	@$(PIP) install $(CHOSEN) $(CPU_TORCH) torch
 	@echo "set-up: the other packages"
 	@$(PIP) install -q $(CHOSEN) $(COLCON) -e '.[test,train]'
+	@# Beside the others: where it can be imported, every start takes a second longer.
+	@$(PIP) install -q $(CHOSEN) --no-deps --target $(VENV)/quantize torchao
 	@touch $@
 
 demo: $(READY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,20 @@ import torch
 from models import frame, random_model
 
 from sdim_ros.core import checkpoint
+from sdim_ros.core.adaptation import Adaptation
 from sdim_ros.core.completer import Completer
-from sdim_ros.core.config import ModelSettings, Settings, with_values
-from sdim_ros.core.types import Frame, ModelUnavailable
+from sdim_ros.core.config import AdaptationSettings, ModelSettings, Settings, with_values
+from sdim_ros.core.types import BadSetting, Frame, ModelUnavailable
 from sdim_ros.tools.frame_judge import FrameJudge
+
+
+@pytest.fixture(scope="module")
+def torchao() -> Iterator[None]:
+    """From where ``make setup`` puts it: beside the other packages."""
+    beside = str(Path(sys.prefix) / "quantize")
+    sys.path.append(beside)
+    yield pytest.importorskip("torchao")
+    sys.path.remove(beside)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +41,7 @@ def settings(folder: Path, kind: str) -> Settings:
 
 
 def test_eight_bits_give_nearly_the_same_answers_and_leave_head_and_fusion_alone(
-        folder: Path) -> None:
-    pytest.importorskip("torchao")
+        folder: Path, torchao: object) -> None:
     whole, small = (Completer(settings(folder, kind)) for kind in ("none", "int8"))
     layer = small.model.qwen.model.language_model.layers[0]
     assert type(layer.mlp.up_proj.weight) is not type(layer.input_layernorm.weight)
@@ -43,8 +53,8 @@ def test_eight_bits_give_nearly_the_same_answers_and_leave_head_and_fusion_alone
     assert (a != b).any()
 
 
-def test_a_report_holds_the_whole_weights_beside_those_in_fewer_bits(folder: Path) -> None:
-    pytest.importorskip("torchao")
+def test_a_report_holds_the_whole_weights_beside_those_in_fewer_bits(
+        folder: Path, torchao: object) -> None:
     image, sparse = frame()
     truth = np.full(sparse.shape, 3, np.float32)
     result = FrameJudge(("sdim",), Completer(settings(folder, "int8")))(
@@ -61,3 +71,9 @@ def test_without_torchao_the_error_names_it(
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
     with pytest.raises(ModelUnavailable, match="pip install torchao"):
         checkpoint.load(ModelSettings(checkpoint=str(folder), quantization="int8"))
+
+
+def test_weights_in_fewer_bits_do_not_learn() -> None:
+    completer = Completer(with_values(Settings(), {"model.quantization": "int8"}), random_model())
+    with pytest.raises(BadSetting, match="model.quantization=int8: .* set it to none"):
+        Adaptation(completer, AdaptationSettings())

@@ -22,7 +22,7 @@ from sdim_ros.core.frame_memory import FrameMemory, MemoryFrame, divided
 from sdim_ros.core.lora import LoraSettings, add_lora, is_lora
 from sdim_ros.core.supervision import (
     LossWeights, Posed, collate, pose_questions, split_points, supervised_loss)
-from sdim_ros.core.types import AdaptationStatus, BadInput, Frame, ModelFailed
+from sdim_ros.core.types import AdaptationStatus, BadInput, BadSetting, Frame, ModelFailed
 
 ORIGINAL = 0              # version of the weights that were loaded
 JUDGES = 8                # frames of a judgement: half of them the newest
@@ -49,9 +49,16 @@ class Adaptation:
         completer: its model learns, in place.
         settings: what learns, and how fast.
         seed: of every random choice.
+
+    Raises:
+        BadSetting: the model's weights are quantized.
     """
 
     def __init__(self, completer: Completer, settings: AdaptationSettings, seed: int = 0) -> None:
+        quantization = completer.settings.model.quantization
+        if quantization != "none":
+            raise BadSetting(f"model.quantization={quantization}: weights of few bits cannot learn; "
+                             "set it to none, or adaptation.enabled to false")
         self.completer, self.settings = completer, settings
         self.status = AdaptationStatus()
         self._rng = np.random.default_rng(seed)

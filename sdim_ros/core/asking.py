@@ -224,7 +224,6 @@ class Pending:
         return [_answers(q, unit * d[:len(q.rows)], unit * s[:len(q.rows)]) for q, unit, d, s in
                 zip(self._questions, self._unit, depth.reshape(shape), spread.reshape(shape))]
 
-
     def _read(self, order: np.ndarray) -> tuple[DigitPath, list[np.ndarray]]:
         """What was spelled, on the host and in order: the median, and both quantiles if any."""
         fields = [torch.cat(parts).cpu().numpy()[order] for parts in zip(*self._spelled)]
@@ -242,11 +241,9 @@ def accelerator_named(asker: Asker) -> Iterator[None]:
     try:
         yield
     except RuntimeError as problem:
-        # On a GPU an OutOfMemoryError; on a CPU and in cuBLAS only the words tell.
-        said = str(problem)
-        if any(words in said for words in LOST):
+        if is_lost(problem):
             raise ModelLost(
-                f"the GPU failed ({said}): this process cannot use it any more") from problem
+                f"the GPU failed ({problem}): this process cannot use it any more") from problem
         if out_of_memory(problem):
             raise OutOfMemory(
                 f"out of memory for queries in tiles of {asker.tile}: lower "
@@ -254,7 +251,12 @@ def accelerator_named(asker: Asker) -> Iterator[None]:
         raise
 
 
+def is_lost(problem: RuntimeError) -> bool:
+    """Whether the accelerator is gone for this process."""
+    return any(words in str(problem) for words in LOST)
+
+
 def out_of_memory(problem: RuntimeError) -> bool:
     """Whether it was for want of memory: on a CPU and in cuBLAS only the words tell."""
     said = str(problem)
-    return "memory" in said and "access" not in said or "ALLOC_FAILED" in said
+    return not is_lost(problem) and ("memory" in said or "ALLOC_FAILED" in said)

@@ -25,9 +25,7 @@ from sdim_ros.core.pace import Pace, Stopwatch, TimeLeft
 from sdim_ros.core.point_token import guess_everywhere
 from sdim_ros.core.refinement import Rounds, joined
 from sdim_ros.core.steps import compiled
-from sdim_ros.core.types import (
-    Answers, DenseDepth, Frame, ModelFailed, OutOfMemory, Stats,
-)
+from sdim_ros.core.types import Answers, DenseDepth, Frame, ModelFailed, OutOfMemory, Stats
 
 # What the model sees instead of the image when it is judged without it.
 GREY = 127
@@ -163,8 +161,9 @@ class Completer:
         with watch.stage("fill"):
             blend = self._blend(hidden, said)
             guess = self._guess(prefix.mixing, maps)
-        known = confidence.known_errors(hidden, said, blend)
-        recent = None if blind else self._recent_errors(frame, known)
+        with watch.stage("confidence"):
+            known = confidence.known_errors(hidden, said, blend)
+            recent = None if blind else self._recent_errors(frame, known)
         for answers in self._answer(rounds, prefix, started, time_left, watch, every):
             with watch.stage("fill"), pace.measured("fill", sparse.size):
                 depth, fill_only = apply_blend(blend, sparse, frame.image, answers, maps, guess)
@@ -268,7 +267,8 @@ class Completer:
         said = None
         if suspects.asked:
             prefix = self._encode(_View.of(image, False), [rest], watch)
-            said, = self._finish(self._start(prefix, [Questions(rest, *asked, hints)], watch), watch)
+            pending = self._start(prefix, [Questions(rest, *asked, hints)], watch)
+            said, = self._finish(pending, watch)
         return suspects.contradicted(sparse, said, settings.spreads)
 
     def _believed(self, sparse: np.ndarray, doubted: tuple[np.ndarray, np.ndarray],

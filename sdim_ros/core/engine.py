@@ -197,16 +197,11 @@ def training_logits(model: SdimModel, prefix: Prefix, queries: PixelQueries, dig
 
 def suffixes(model: SdimModel, prefix: Prefix, queries: PixelQueries, tile: int
              ) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """What the queries of one image add to its prefix, tile by tile.
+    """What the queries of one image add to its prefix as text, tile by tile.
 
     Yields:
         indices (n,) into the queries, n <= tile, and embeddings (n, S, C).
     """
-    if model.config.addressing == "point":
-        for start in range(0, len(queries), tile):
-            part = queries.part(start, start + tile)
-            yield np.arange(start, start + len(part)), model.point_suffix(prefix, part)[0]
-        return
     height, width = prefix.pixels.shape[2:]
     xs, ys = (queries.position[0].cpu().numpy() * (width, height)).astype(int).T
     yield from text_suffixes(model, xs, ys, queries.measured[0].cpu().numpy(), tile)

@@ -153,7 +153,8 @@ def _triangles(sparse: np.ndarray) -> Delaunay | None:
 def _scan(triangles: Delaunay, sparse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The planes of all triangles, row by row: what a graphics card does.
 
-    Three times faster than SciPy, which looks for the triangle of each pixel.
+    SciPy looks for the triangle of each pixel, which took a whole map half as long again (500
+    points, 640 x 480 pixels).
 
     Returns:
         places in the flat map, (N,) int64, and the depth there, (N,) float32 metres; on a side

@@ -312,6 +312,6 @@ def _number(value: float) -> float | None:
 def _is_lost(problem: Exception) -> bool:
     if not isinstance(problem, RuntimeError):
         return False
-    from sdim_ros.core.asking import LOST
+    from sdim_ros.core.asking import is_lost
 
-    return any(words in str(problem) for words in LOST)
+    return is_lost(problem)

@@ -7,6 +7,7 @@ transformers keeps position state between calls otherwise.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+
+# Where torchao is installed transformers imports it, and it tells of every kernel it does not find.
+for _talker in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(_talker).setLevel(logging.ERROR)
+
 from transformers import (
     AutoTokenizer,
     PreTrainedTokenizerFast,
@@ -33,11 +39,12 @@ from sdim_ros.core import fill
 from sdim_ros.core.attention import PrefixCache, with_shared_prefix
 from sdim_ros.core.fusion import Fused, FusedPatchEmbed, FusionConfig, SoftFusion, patchify
 from sdim_ros.core.passes import VisionPlan, prefix_pass, vision_pass
-from sdim_ros.core.point_token import PixelQueries, PointTokens, constants, send
+from sdim_ros.core.point_token import PixelQueries, PointTokens
 from sdim_ros.core.prefix import ModelInput, Prefix
 from sdim_ros.core.projection import scatter_resize
 from sdim_ros.core.prompts import NumberFormat, Vocabulary
 from sdim_ros.core.steps import PLAIN
+from sdim_ros.core.transfer import constants, send
 
 ATTENTION = "sdim_shared_prefix"
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, with_shared_prefix(sdpa_attention_forward))

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sdim_ros.core.fusion import mix_fills
+from sdim_ros.core.transfer import constants, send
 
 # One period per decimal place: the phase in a period is the digit.
 PERIODS = (100.0, 10.0, 1.0, 0.1, 0.01)
@@ -74,20 +74,6 @@ class PixelQueries:
 
     def to(self, device: torch.device) -> PixelQueries:
         return PixelQueries(*(send(x, device) for x in self.tensors()))
-
-
-def send(x: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on a device. A GPU takes it when it comes to it; nobody waits."""
-    if device.type != "cuda" or x.is_cuda:
-        return x.to(device)
-    return x.pin_memory().to(device, non_blocking=True)
-
-
-@cache
-def constants(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Numbers as float32 that are copied to a device once: a copy waits for the device."""
-    with torch.inference_mode(False):  # they serve training, too
-        return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def value_features(value: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--curves", action="store_true",
                         help="time over resolution, queries and points too, with a plot")
     parser.add_argument("--data", type=Path, metavar="FOLDER",
-                        help="with --curves: a frames folder for the error over queries, 500 points")
+                        help="with --curves: frames for the error over queries, 500 points each")
     parser.add_argument("--random-weights", choices=["qwen2.5-vl-3b"],
                         help="time the real 3B configuration without its weights")
     parser.add_argument("--layers", type=int, metavar="N",
@@ -159,7 +159,7 @@ def measure(completer: Completer, frame: Frame, many: int, few: int, rounds: int
         "engine_queries_per_s": rates["engine"], "naive_queries_per_s": rates["naive"],
         "shared_vision_queries_per_s": rates["shared"],
         "queries": many, "naive_queries": few, "rounds": rounds,
-        "tokens_per_query": _tokens_per_query(completer, frame),
+        "tokens_per_query": throughput.tokens_per_query(completer, frame, stop_early=False),
         "image_seen": list(model.image_size(*frame.sparse.shape)),
         "frame_queries": dense.stats.queries,
         "frame_ms": {**{n: median(ms) for n, ms in stages.items()}, "total": frame_ms},
@@ -206,13 +206,6 @@ def answer_alone(model: SdimModel, visual: Tensor, suffix: Tensor, readout: str
     embeds, positions = model.shared_tokens(visual)
     positions = torch.cat([positions, engine.following(positions, suffix.shape[1])], dim=1)
     return engine.decode_plainly(model, torch.cat([embeds, suffix], dim=1), positions, readout)
-
-
-def _tokens_per_query(completer: Completer, frame: Frame) -> int:
-    """Tokens of a query that pass the language model: its own, and all digits but the last."""
-    number = completer.model.config.number
-    own = throughput.tokens_of_suffix(completer, frame)
-    return own + number.digits - 1 + int(number.decimal_point)
 
 
 def _peak_memory_mb(device: torch.device) -> float:

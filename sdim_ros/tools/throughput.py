@@ -73,13 +73,12 @@ def _of_budget(completer: Completer, frame: Frame, budget: int, rounds: int, pea
     model, device = completer.model, completer.model.device
     asker = completer.asker()
     prefix, questions = _prefix(completer, frame), random_questions(completer, frame, budget)
+
     def passes() -> None:
         asker.ask(prefix, [questions], completer.reading, lambda: None)
 
-    number = model.config.number
-    suffix = tokens_of_suffix(completer, frame)
-    fed = number.digits - 1 - int(completer.reading.stop_early) + int(number.decimal_point)
-    tokens = budget * (suffix + fed)
+    of_one = tokens_per_query(completer, frame, completer.reading.stop_early)
+    tokens = budget * of_one
     passes()
     spent = median(seconds(passes, device) for _ in range(rounds))
     flops = tokens * flops_per_token(model, prefix.positions.shape[1])
@@ -91,7 +90,7 @@ def _of_budget(completer: Completer, frame: Frame, budget: int, rounds: int, pea
         totals.append(seconds(lambda: results.append(whole.complete(frame)), device))
     stages = {name: median(r.stats.ms[name] for r in results) for name in results[0].stats.ms}
     return {
-        "queries": budget, "tokens_per_query": suffix + fed,
+        "queries": budget, "tokens_per_query": of_one,
         "query_pass_ms": 1000 * spent, "tokens_per_s": tokens / spent,
         "query_pass_tflops": flops / spent / 1e12, "share_of_matmul_peak": flops / spent / peak,
         "floor_ms": 1000 * flops / peak,
@@ -116,13 +115,15 @@ def random_questions(completer: Completer, frame: Frame, count: int) -> Question
 
 
 @torch.inference_mode()
-def tokens_of_suffix(completer: Completer, frame: Frame) -> int:
-    """Tokens that name one pixel and what lies around it."""
+def tokens_per_query(completer: Completer, frame: Frame, stop_early: bool) -> int:
+    """Tokens of a query that pass the language model: those that name the pixel and tell what lies
+    around it, and the digits that are fed back: all but the last one that is spelled."""
     one = random_questions(completer, frame, 1)
     prefix, model = _prefix(completer, frame), completer.model
     asked = queries.describe(model.config, one.sparse, one.rows, one.cols, one.hints,
                              float(prefix.unit[0]))
-    return model.point_suffix(prefix, asked.to(model.device)).shape[2]
+    own, number = model.point_suffix(prefix, asked.to(model.device)).shape[2], model.config.number
+    return own + number.digits - 1 - int(stop_early) + int(number.decimal_point)
 
 
 def curves(completer: Completer, frame: Frame, rounds: int) -> dict[str, list[dict[str, float]]]:
