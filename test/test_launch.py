@@ -78,7 +78,8 @@ def test_arguments_reach_the_node_and_it_ends_with_0():
         for topic in ("/camera/image", "/camera/camera_info", "/camera/sparse",
                       "/camera/sparse_info", "/lidar/points", "/stereo/disparity"):
             assert peer.spin_until(lambda topic=topic: peer.node.count_subscribers(topic)), topic
-        assert peer.node.count_publishers("/front/depth/completed") == 1
+        assert peer.spin_until(
+            lambda: peer.node.count_publishers("/front/depth/completed") == 1)
     yield
     assert exit_codes == [0]
 
@@ -90,7 +91,7 @@ def test_two_cameras_are_two_nodes_in_their_namespaces():
         with Peer(target=f"/robot/{camera}/completion_node") as peer:
             assert peer.spin_until(lambda p=peer: p.state() == "active", 60)
             topic = f"/robot/{camera}/depth/completed"
-            assert peer.node.count_publishers(topic) == 1
+            assert peer.spin_until(lambda p=peer, t=topic: p.node.count_publishers(t) == 1)
     yield
     assert exit_codes == [0]
 

@@ -93,4 +93,4 @@ def test_node_is_renamed_and_remapped_like_any_other(peer):
                 "-r", "depth/completed:=/depth/completed")
     with NodeProcess(*remapped):
         peer.warm_up()
-        assert peer.node.count_publishers("/front/depth/points") == 1
+        assert peer.spin_until(lambda: peer.node.count_publishers("/front/depth/points") == 1)
