@@ -53,7 +53,8 @@ def complete(seed: int, points: int) -> Completed:
     maps = {method: fill.classical(method, sparse, image) for method in fill.FILLS}
     depth, _ = apply_blend(blend, sparse, image, answers, maps)
     known = confidence.known_errors(hidden, hidden_answers, blend)
-    return *confidence.of_map(sparse, image, depth, maps, answers, known), depth, truth, sparse
+    spread = confidence.spread_map(answers, image)
+    return *confidence.of_map(sparse, image, depth, maps, spread, known), depth, truth, sparse
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,8 @@ def of_wall(depth: np.ndarray, sparse: np.ndarray) -> tuple[np.ndarray, np.ndarr
     nothing = out_of_fold(sparse, image, [])
     known = confidence.known_errors(
         nothing, None, fit_blend(nothing.predictions, nothing.truth, None))
-    return confidence.of_map(sparse, image, depth, {}, None, known)
+    spread = confidence.spread_map(None, image)
+    return confidence.of_map(sparse, image, depth, {}, spread, known)
 
 
 def test_unknown_is_zero_and_an_overruled_measurement_is_not_certain() -> None:

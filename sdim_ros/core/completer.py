@@ -13,9 +13,7 @@ import torch
 
 from sdim_ros.core import checkpoint, confidence, doubt, fill, queries
 from sdim_ros.core.asking import Asker, Pending, Questions, Reading, accelerator_named
-from sdim_ros.core.blend import (
-    Blend, OutOfFold, apply_blend, fit_blend, hidden_folds, out_of_fold,
-)
+from sdim_ros.core.blend import Blend, OutOfFold, apply_blend, fit_blend, hidden_folds, out_of_fold
 from sdim_ros.core.cleaning import clean
 from sdim_ros.core.config import Settings
 from sdim_ros.core.evidence import Evidence, RecentErrors
@@ -166,10 +164,12 @@ class Completer:
             recent = None if blind else self._recent_errors(frame, known)
         for answers in self._answer(rounds, prefix, started, time_left, watch, every):
             with watch.stage("fill"), pace.measured("fill", sparse.size):
-                depth, fill_only = apply_blend(blend, sparse, frame.image, answers, maps, guess)
+                (depth, fill_only), spread = fill.side_by_side(lambda task: task(), (
+                    lambda a=answers: apply_blend(blend, sparse, frame.image, a, maps, guess),
+                    lambda a=answers: confidence.spread_map(a, frame.image)))
             with watch.stage("confidence"), pace.measured("confidence", sparse.size):
                 sure, interval = confidence.of_map(
-                    sparse, frame.image, depth, maps, answers, known, recent)
+                    sparse, frame.image, depth, maps, spread, known, recent)
             stats = Stats(
                 points=int((sparse > 0).sum()), cleaned=cleaned, doubted=len(doubted[0]),
                 queries=len(answers) + len(hidden.truth), calibration_queries=len(hidden.truth),

@@ -76,7 +76,7 @@ def of_map(
     image: np.ndarray,
     depth: np.ndarray,
     maps: Mapping[str, np.ndarray],
-    answers: Answers | None,
+    spread: np.ndarray,
     known: Evidence,
     recent: Evidence | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +87,7 @@ def of_map(
         image: (H, W, 3) uint8, RGB.
         depth: (H, W) float32, metres, NaN = unknown; the completed map.
         maps: classical fills of this frame that exist already, by method.
-        answers: the model on this frame; None = there is no model.
+        spread: (H, W) float32, of ``spread_map``.
         known: how wrong the map would be at hidden points of this frame.
         recent: the same of other frames, if any.
 
@@ -99,7 +99,7 @@ def of_map(
     """
     fills = {method: maps[method] if method in maps else fill.classical(method, sparse, image)
              for method in ("linear", "guided")}
-    signs = features(depth, spread_map(answers, image), fill.distance_to_measured(sparse), fills)
+    signs = features(depth, spread, fill.distance_to_measured(sparse), fills)
     kept = (sparse > 0) & (depth == sparse)
     model = error_model.fit(known, _some_of(signs, ~kept), recent)
     trouble = model.trouble(signs)

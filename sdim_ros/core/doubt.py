@@ -37,8 +37,9 @@ COLOUR_TOLERANCE = 5.0
 # Evidence that stands beside a frame's own: so many points, this share of them wrong.
 PRIOR_POINTS, PRIOR_SHARE = 50.0, 0.02
 # Right points that are alone on what they lie on look wrong, too: so many, by the root of the
-# number of points. Where no more look wrong, they hardly are.
-LONE = 0.5
+# number of points. Where no more look wrong, they hardly are. Once the model has spoken, those
+# count that it is so many of its spreads away from.
+LONE, CONFIRMED = 0.25, 10.0
 ROUNDS = 15
 
 
@@ -50,12 +51,14 @@ class Suspects:
         rows, cols: (N,) int64.
         chance: (N,) float32, how probable it is that the point is wrong.
         asked: how many of them are put to the model.
+        total: measured points, those that nobody suspects as well.
     """
 
     rows: np.ndarray
     cols: np.ndarray
     chance: np.ndarray
     asked: int
+    total: int
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -77,10 +80,14 @@ class Suspects:
         Returns:
             Rows and columns, (D,) int64 each.
         """
-        wrong = self.chance >= SURE
-        if said is not None:
-            off = np.abs(sparse[said.rows, said.cols] - said.depth)
-            wrong[:len(said)] = off * self.chance[:len(said)] > spreads * said.spread
+        away = np.zeros(0) if said is None else np.abs(
+            sparse[said.rows, said.cols] - said.depth) / said.spread
+        asked = len(away)
+        counts = self.chance >= SURE
+        counts[:asked] = away > CONFIRMED
+        chance = _unless_lone(self.chance, np.count_nonzero(counts), self.total)
+        wrong = chance >= SURE
+        wrong[:asked] = away * chance[:asked] > spreads
         return self.rows[wrong], self.cols[wrong]
 
 
@@ -96,11 +103,23 @@ def suspects(sparse: np.ndarray, image: np.ndarray, settings: DoubtSettings) -> 
     points, chance = np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
     if settings.mode != "ignore":
         points, chance = chances(sparse, image)
-    found = chance >= SUSPECT
+    total = np.count_nonzero(sparse)
+    found = _unless_lone(chance, np.count_nonzero(chance >= SUSPECT), total) >= SUSPECT
     points, chance = points[found], chance[found]
     # What is least certain gains most from a second opinion.
     order = np.argsort(np.abs(chance - 0.5), kind="stable")
-    return Suspects(*points[order].T, chance[order], min(settings.budget, len(points)))
+    return Suspects(*points[order].T, chance[order], min(settings.budget, len(points)), total)
+
+
+def _unless_lone(chance: np.ndarray, found: int, total: int) -> np.ndarray:
+    """How probable it is that points are wrong, and not merely alone on what they lie on.
+
+    Args:
+        chance: (N,) float32, how much they look wrong.
+        found: how many points look wrong in the whole frame.
+        total: measured points of the frame.
+    """
+    return chance / np.float32(1 + (LONE * np.sqrt(total) / max(found, 1e-6)) ** 4)
 
 
 def chances(sparse: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,8 +159,7 @@ def chances(sparse: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarr
         likely = [(trusted * density).sum(axis=1) for density in by_neighbours]
         chance = mixture.fit(np.stack(likely + by_plane))
         wrong[tuple(judged.T)] = chance
-    few = (LONE * np.sqrt(total) / max(float(chance.sum()), 1e-6)) ** 4
-    return judged, (chance / (1 + few)).astype(np.float32)
+    return judged, chance.astype(np.float32)
 
 
 class _Mixture:

@@ -110,7 +110,7 @@ class DoubtSettings:
         "looked for, warn = counted and shown, reject = counted, shown and not used.",
         choices=("ignore", "warn", "reject"))
     spreads: float = setting(
-        1.25, "A suspicious point is wrong when the model, which is not shown it, answers at least "
+        1.0, "A suspicious point is wrong when the model, which is not shown it, answers at least "
         "so many times its own uncertainty away from it: less rejects more.",
         low=0.0, high=1000.0)
     budget: int = setting(
