@@ -55,7 +55,6 @@ class Prefix:
         return Prefix(self.cache.image(index), self.positions, self.visual[at], self.pixels[at],
                       None if self.mixing is None else self.mixing[at], self.unit[at])
 
-
     def tensors(self) -> list[Tensor]:
         """All but the units, in a row; see ``from_tensors``."""
         none = self.pixels.new_zeros(0)
