@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from models import CONFIG
+from models import CONFIG, random_model
 
 from sdim_ros.core import fill
 from sdim_ros.core.prompts import NumberFormat
@@ -177,6 +177,16 @@ def test_hints_come_from_exactly_what_the_model_is_shown(source, labels, request
             expected = fill.classical(name, sparse, image)[rows, cols] / batch.unit[number]
             np.testing.assert_allclose(batch.queries.hints[number, :, k], expected, rtol=1e-5)
         assert batch.unit[number] == np.median(sparse[sparse > 0])
+
+
+def test_the_fills_come_along_where_the_model_sees_the_whole_crop(folder):
+    model = random_model(fusion=dataclasses.replace(CONFIG.fusion, fills=CONFIG.hints))
+    batch = batches(recipe(frames(folder)), config=model.config)[0]
+    brought = model.prepare(batch.images, batch.sparses, maps=batch.maps)
+    own = model.prepare(batch.images, batch.sparses)
+    np.testing.assert_allclose(brought.depth, own.depth, rtol=1e-4, atol=1e-5)
+    smaller = dataclasses.replace(model.config, max_pixels=WIDTH * HEIGHT // 4)
+    assert batches(recipe(frames(folder)), config=smaller)[0].maps == [None, None]
 
 
 @pytest.mark.parametrize("points", [2, 3])

@@ -31,6 +31,8 @@ class Posed:
         queries: K questions, of one image.
         truth: (K,) metres.
         unit: metres of one unit of the number format.
+        maps: by name (H, W) float32 metres, the classical fills that the model is told of, whole;
+            None = only what they say at the pixels asked was kept.
     """
 
     image: np.ndarray
@@ -39,6 +41,7 @@ class Posed:
     queries: PixelQueries
     truth: np.ndarray
     unit: float
+    maps: Mapping[str, np.ndarray] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Batch:
         queries: of B images.
         digits: (B, K, D) int64, the true answers as spelled.
         truth, unit: (B, K) and (B,) metres.
+        maps: of each image, as in ``Posed``.
         skipped: frames that could not be used on the way to this batch, by reason.
     """
 
@@ -61,6 +65,7 @@ class Batch:
     digits: np.ndarray
     truth: np.ndarray
     unit: np.ndarray
+    maps: list[Mapping[str, np.ndarray] | None]
     skipped: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -97,7 +102,8 @@ def split_points(measured: np.ndarray, hidden: float, rng: np.random.Generator,
 
 
 def pose_questions(image: np.ndarray, shown: np.ndarray, labels: np.ndarray, config: SdimConfig,
-                   pixels: int, mask_1: float, rng: np.random.Generator) -> Posed:
+                   pixels: int, mask_1: float, rng: np.random.Generator, keep_maps: bool = False
+                   ) -> Posed:
     """Ask about some pixels of a frame; few askable pixels are asked twice.
 
     Args:
@@ -106,16 +112,22 @@ def pose_questions(image: np.ndarray, shown: np.ndarray, labels: np.ndarray, con
         labels: (H, W) metres, what is known of the truth, 0 = unknown.
         pixels: number of questions.
         mask_1: share of them that are told their own measurement.
+        keep_maps: work out the fills everywhere, for the fusion as well as for the questions.
 
     Raises:
         BadInput: ``nothing_to_ask``.
     """
     rows, cols, truth, told = _asked(shown, labels, config, pixels, mask_1, rng)
     # The hints must come from what the model is shown: no other map is at hand from here on.
-    hints = {name: _hint(name, shown, image, rows, cols) for name in config.hints}
+    maps = None
+    if keep_maps:
+        maps = {name: fill.classical(name, shown, image) for name in config.hints}
+        hints = {name: dense[rows, cols] for name, dense in maps.items()}
+    else:
+        hints = {name: fill.classical_at(name, shown, image, rows, cols) for name in config.hints}
     unit = config.unit_of(shown)
     asked = queries.describe(config, shown, rows, cols, hints, unit, told)
-    return Posed(image, shown, labels, asked, truth, unit)
+    return Posed(image, shown, labels, asked, truth, unit, maps)
 
 
 def _asked(shown: np.ndarray, labels: np.ndarray, config: SdimConfig, pixels: int,
@@ -139,19 +151,13 @@ def _asked(shown: np.ndarray, labels: np.ndarray, config: SdimConfig, pixels: in
     return rows, cols, np.where(told > 0, told, labels[rows, cols]), told
 
 
-def _hint(name: str, shown: np.ndarray, image: np.ndarray, rows: np.ndarray,
-          cols: np.ndarray) -> np.ndarray:
-    if name == "linear":  # only where it is asked: several times faster than the whole map
-        return fill.linear_at(shown, rows, cols)
-    return fill.classical(name, shown, image)[rows, cols]
-
-
 def collate(drawn: list[Posed], config: SdimConfig, skipped: Mapping[str, int]) -> Batch:
     """Frames of one size side by side."""
     truth, unit = np.stack([d.truth for d in drawn]), np.array([d.unit for d in drawn])
     digits = np.stack([config.number.spell(t / u) for t, u in zip(truth, unit)])
     return Batch([d.image for d in drawn], [d.sparse for d in drawn], [d.labels for d in drawn],
-                 queries.stack([d.queries for d in drawn]), digits, truth, unit, dict(skipped))
+                 queries.stack([d.queries for d in drawn]), digits, truth, unit,
+                 [d.maps for d in drawn], dict(skipped))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +195,8 @@ def supervised_loss(model: SdimModel, batch: Batch, weights: LossWeights,
     """
     digits = torch.from_numpy(batch.digits).to(model.device)
     with in_precision(model, kind):
-        inputs = model.prepare(batch.images, batch.sparses)
+        known = batch.maps if model.takes_maps(*batch.sparses[0].shape) else None
+        inputs = model.prepare(batch.images, batch.sparses, maps=known)
         prefix = model.encode(inputs)
         logits = engine.training_logits(model, prefix, batch.queries.to(model.device), digits)
     number = model.config.number

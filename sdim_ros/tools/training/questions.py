@@ -47,7 +47,9 @@ def draw(sample: Sample, rng: np.random.Generator, data: DataRecipe, config: Sdi
         shown, labels = split_points(measured, data.hidden, rng)
     else:
         shown, labels = measured, dense
-    return pose_questions(image, shown, labels, config, pixels, data.mask_1, rng)
+    # What makes batches works beside the training, which would have to fill them once more.
+    whole = bool(config.fusion.fills) and image[..., 0].size <= config.max_pixels
+    return pose_questions(image, shown, labels, config, pixels, data.mask_1, rng, whole)
 
 
 def _fitted(sample: Sample, size: tuple[int, int], rng: np.random.Generator | None) -> Maps:
