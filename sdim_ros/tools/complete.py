@@ -39,8 +39,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", help="folder or Hugging Face id; default: the embedded")
     parser.add_argument("--preset", help="fast, balanced, exact or paper")
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--doubt", help="points that neighbours and model contradict: off, warn "
-                        "or reject")
+    parser.add_argument("--doubt", help="points that neighbours and model contradict: ignore, "
+                        "warn or reject")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                         help="any other setting, e.g. queries.budget=500; may be repeated")
 
