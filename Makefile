@@ -58,8 +58,7 @@ demo: $(READY)
 	@$(VENV)/bin/sdim demo --out demo_out
 
 test: $(READY)
-	@$(VENV)/bin/python -m pytest -q -ra -n 2 --dist loadfile \
-	    --no-loadscope-reorder --durations=25 test
+	@$(VENV)/bin/python -m pytest -q -ra -n 2 --dist loadfile --durations=25 test
 
 soak: $(READY)
 	@$(VENV)/bin/python test/soak.py

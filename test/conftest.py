@@ -22,15 +22,6 @@ PROFILE_VARIABLE = ("FASTRTPS_DEFAULT_PROFILES_FILE" if os.environ.get("ROS_DIST
                     else "FASTDDS_DEFAULT_PROFILES_FILE")
 os.environ[PROFILE_VARIABLE] = str(REPOSITORY / "config" / "fastdds_shm.xml")
 
-# The files that take longest come first: no process is left alone with one of them at the end.
-LONGEST = ("test_parallel", "test_node_adaptation", "test_train", "test_packaging", "test_lora",
-           "test_node", "test_node_inputs", "test_node_health", "test_adapt", "test_live_replay")
-
-
-def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST
-               else len(LONGEST))
-
 
 @pytest.fixture
 def peer():

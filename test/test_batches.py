@@ -10,11 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from models import CONFIG, random_model
 
 from sdim_ros.core import fill
 from sdim_ros.core.prompts import NumberFormat
-from sdim_ros.core.supervision import Batch, Posed, split_points
+from sdim_ros.core.supervision import (
+    Batch, LossWeights, Posed, split_points, supervised_loss)
 from sdim_ros.core.types import BadInput, BadSetting
 from sdim_ros.tools import scene_cache
 from sdim_ros.tools.datasets.frames import Sample
@@ -179,12 +181,14 @@ def test_hints_come_from_exactly_what_the_model_is_shown(source, labels, request
         assert batch.unit[number] == np.median(sparse[sparse > 0])
 
 
-def test_the_fills_come_along_where_the_model_sees_the_whole_crop(folder):
+def test_the_fills_come_along_where_the_model_sees_the_whole_crop(folder, monkeypatch):
     model = random_model(fusion=dataclasses.replace(CONFIG.fusion, fills=CONFIG.hints))
     batch = batches(recipe(frames(folder)), config=model.config)[0]
     brought = model.prepare(batch.images, batch.sparses, maps=batch.maps)
     own = model.prepare(batch.images, batch.sparses)
     np.testing.assert_allclose(brought.depth, own.depth, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(model, "_fills", None)  # the loss has no need to fill again
+    assert torch.isfinite(supervised_loss(model, batch, LossWeights())[0])
     smaller = dataclasses.replace(model.config, max_pixels=WIDTH * HEIGHT // 4)
     assert batches(recipe(frames(folder)), config=smaller)[0].maps == [None, None]
 

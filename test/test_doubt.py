@@ -51,7 +51,18 @@ def test_nobody_is_suspected_on_a_clean_plane(points):
     assert len(doubt.suspects(sparse, GREY, DoubtSettings())) == 0
     noisy = sparse * np.random.default_rng(0).normal(1, 0.01, sparse.shape).astype(np.float32)
     suspects = doubt.suspects(noisy, GREY, DoubtSettings())
-    assert len(suspects) <= 1 and len(suspects.contradicted(noisy, None, 1.0)[0]) == 0
+    # Of very few points one may stand out enough to be asked of the model.
+    assert len(suspects) <= (1 if points < 100 else 0)
+    assert len(suspects.contradicted(noisy, None, 1.0)[0]) == 0
+
+
+@pytest.mark.parametrize("count, doubted", [(1, 0), (30, 30)])
+def test_a_point_alone_is_believed_where_thirty_like_it_are_not(count, doubted):
+    at = np.arange(count), np.zeros(count, np.int64)
+    suspects = doubt.Suspects(*at, np.full(count, 0.5, np.float32), asked=count, total=500)
+    sparse = np.full((HEIGHT, WIDTH), 2, np.float32)
+    said = Answers(*at, np.full(count, 1, np.float32), np.full(count, 0.05, np.float32))
+    assert len(suspects.contradicted(sparse, said, 1.0)[0]) == doubted
 
 
 @pytest.mark.parametrize("points", [300, 5000])

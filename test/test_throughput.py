@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from models import frame, random_model
+from training_runs import write_frames
 
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import Settings, with_values
@@ -16,6 +17,7 @@ from sdim_ros.core.types import Frame
 from sdim_ros.tools import bench, bench_plot, throughput
 from sdim_ros.tools.cli import main
 from sdim_ros.tools.datasets.frames import Sample
+from sdim_ros.tools.error_curve import error_over_queries
 from sdim_ros.tools.training import qwen_3b
 from sdim_ros.tools.training import recipe as recipes
 from sdim_ros.tools.training.qwen_3b import SDIM_3B
@@ -59,6 +61,17 @@ def test_the_curves_change_one_thing_at_a_time_and_can_be_drawn(
     assert all(row["ms"] >= row["query_passes_ms"] > 0 for rows in curves.values() for row in rows)
     bench_plot.draw(tmp_path / "bench.png", {"curves": curves}, "model")
     assert (tmp_path / "bench.png").stat().st_size > 10_000
+    error = [{"queries": n, "mae": 0.1, "fill_only_mae": 0.2} for n in (5, 50)]
+    bench_plot.draw(tmp_path / "error.png", {"curves": {**curves, "error": error}}, "model")
+    assert (tmp_path / "error.png").stat().st_size > (tmp_path / "bench.png").stat().st_size
+
+
+def test_the_error_over_queries_has_one_fill_to_compare_with(
+        completer: Completer, tmp_path: Path) -> None:
+    rows = error_over_queries(completer, write_frames(tmp_path / "frames"), "300", budgets=(5, 50))
+    assert [row["queries"] for row in rows] == [5, 50]
+    assert rows[0]["fill_only_mae"] == rows[1]["fill_only_mae"] > 0
+    assert all(np.isfinite(row["mae"]) for row in rows)
 
 
 def test_the_sizes_that_are_timed_are_those_of_the_recipe() -> None:
@@ -87,3 +100,8 @@ def test_budgets_that_make_no_sense_are_refused(
         tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["bench", "--out", str(tmp_path), "--budgets", "0"]) == 2
     assert "--budgets 0: expected numbers from 1 to" in capsys.readouterr().err
+
+
+def test_frames_without_curves_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["bench", "--out", str(tmp_path), "--data", "frames"]) == 2
+    assert "--data frames: its error is one of the curves; add --curves" in capsys.readouterr().err

@@ -57,8 +57,9 @@ class Adaptation:
     def __init__(self, completer: Completer, settings: AdaptationSettings, seed: int = 0) -> None:
         quantization = completer.settings.model.quantization
         if quantization != "none":
-            raise BadSetting(f"model.quantization={quantization}: weights of few bits cannot learn; "
-                             "set it to none, or adaptation.enabled to false")
+            raise BadSetting(
+                f"model.quantization={quantization}: weights of few bits cannot learn; set it to "
+                "none, or adaptation.enabled to false")
         self.completer, self.settings = completer, settings
         self.status = AdaptationStatus()
         self._rng = np.random.default_rng(seed)

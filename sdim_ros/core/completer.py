@@ -165,8 +165,8 @@ class Completer:
         for answers in self._answer(rounds, prefix, started, time_left, watch, every):
             with watch.stage("fill"), pace.measured("fill", sparse.size):
                 (depth, fill_only), spread = fill.side_by_side(lambda task: task(), (
-                    lambda a=answers: apply_blend(blend, sparse, frame.image, a, maps, guess),
-                    lambda a=answers: confidence.spread_map(a, frame.image)))
+                    lambda: apply_blend(blend, sparse, frame.image, answers, maps, guess),
+                    lambda: confidence.spread_map(answers, frame.image)))
             with watch.stage("confidence"), pace.measured("confidence", sparse.size):
                 sure, interval = confidence.of_map(
                     sparse, frame.image, depth, maps, spread, known, recent)

@@ -175,7 +175,8 @@ class Health:
             self.drops.warn("sparse depth", "doubted", self._mistrust)
         self._last_result = {
             "points": stats.points, "doubted points": stats.doubted, "queries": stats.queries,
-            "fill": stats.fill, "trust": stats.trust, "points that no number spells": stats.out_of_range,
+            "fill": stats.fill, "trust": stats.trust,
+            "points that no number spells": stats.out_of_range,
             **({"GPU MB": stats.gpu_mb} if stats.gpu_mb else {})}
 
     def inputs_task(self) -> Task:

@@ -73,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     if not budgets or max(budgets) > missing or min(budgets) < 1:
         raise BadSetting(f"--budgets {args.budgets}: expected numbers from 1 to {missing}, "
                          "separated by commas")
+    if args.data is not None and not args.curves:
+        raise BadSetting(f"--data {args.data}: its error is one of the curves; add --curves")
     completer = _completer(args)
     if completer.model.config.addressing != "point":
         raise BadSetting("this checkpoint names pixels by text; the benchmark times point tokens")
