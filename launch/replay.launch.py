@@ -66,11 +66,14 @@ def _start(context) -> list[TimerAction | RegisterEventHandler]:
 
 def _bag(context) -> list[ExecuteProcess]:
     """``ros2 bag play``, which sets the time."""
-    bag, rate, loop, stay, remap, namespace = (
+    bag, rate, loop, stay, remap, namespace, cameras = (
         LaunchConfiguration(name).perform(context)
-        for name in ("bag", "rate", "loop", "stay", "remap", "namespace"))
-    space = f"/{namespace.strip('/')}".rstrip("/")
-    names = [topic if topic.startswith("/") else f"{space}/{topic}" for topic in RECORDED]
+        for name in ("bag", "rate", "loop", "stay", "remap", "namespace", "cameras"))
+    # As completion.launch.py names the nodes.
+    spaces = ["".join(f"/{part.strip('/')}" for part in (namespace, camera) if part.strip("/"))
+              for camera in cameras.split() or [""]]
+    names = dict.fromkeys(topic if topic.startswith("/") else f"{space}/{topic}"
+                          for space in spaces for topic in RECORDED)
     remaps = [*remap.split(), *(f"{name}:=/recorded{name}" for name in names)]
     return [ExecuteProcess(
         cmd=["ros2", "bag", "play", bag, "--clock", CLOCK_HZ, "--rate", rate,

@@ -156,7 +156,7 @@ def run_frame(now_ns, image_ns):
     settings, results = with_values(Settings(), {"queries.budget": 50}), []
     Pipeline(
         Completer(settings, random_model()), TOPICS, FrameReader(TOPICS, None, print),
-        Outputs(heard_publisher), lambda: now_ns, lambda: True,
+        Outputs(heard_publisher, print), lambda: now_ns, lambda: True,
         lambda stats, ms: results.append(ms),
     ).run(Job(messages["image"], {"sparse_depth": messages["sparse"]}, messages["info"], None,
               settings, 0.0), Ticket(Clock()))

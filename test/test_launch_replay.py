@@ -95,7 +95,7 @@ def played(**arguments: str) -> ExecuteProcess:
     context = LaunchContext()
     context.launch_configurations.update(
         {"rate": "1.0", "loop": "false", "stay": "true", "remap": "", "namespace": "",
-         "bag": "b", **arguments})
+         "cameras": "", "bag": "b", **arguments})
     spec = spec_from_file_location("replay_launch", FILE)
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -113,6 +113,15 @@ def test_what_a_node_published_in_the_bag_goes_elsewhere(namespace):
         "/diagnostics:=/recorded/diagnostics"]
     assert {rule.split(":=")[0].removeprefix(f"{where}/") for rule in moved} >= set(TOPICS)
     assert "--loop" in command and command[command.index("--clock") + 1] == "100"
+
+
+@pytest.mark.parametrize("namespace, spaces", [
+    ("", ["/front", "/rear"]), ("/robot", ["/robot/front", "/robot/rear"])])
+def test_what_the_nodes_of_several_cameras_published_goes_elsewhere_too(namespace, spaces):
+    command = [part[0].text for part in played(namespace=namespace, cameras="front  rear").cmd]
+    moved = command[command.index("--remap") + 1:]
+    topics = {f"{space}/{topic}" for space in spaces for topic in TOPICS} | {"/diagnostics"}
+    assert sorted(moved) == sorted(f"{topic}:=/recorded{topic}" for topic in topics)
 
 
 def test_the_end_of_the_bag_ends_all_when_nothing_is_to_stay(tmp_path):

@@ -32,3 +32,10 @@ def test_where_depth_is_unknown_so_are_the_normals_around_it():
     unknown = np.isnan(surface_normals(depth, CAMERA)).any(axis=2)
     assert unknown[19:22, 29:32].all() and unknown[0, 0]
     assert unknown.sum() <= 9 + 9
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 8), (8, 1)])
+def test_a_line_of_pixels_has_no_normals(shape):
+    camera = Camera(10.0, 10.0, 0.0, 0.0, shape[1], shape[0])
+    normals = surface_normals(np.ones(shape, np.float32), camera)
+    assert normals.shape == (*shape, 3) and np.isnan(normals).all()

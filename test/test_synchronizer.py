@@ -281,6 +281,30 @@ def test_an_image_goes_on_with_what_has_come_when_its_time_is_up(implementation)
     assert +setup.sync.counters == {"images": 2, "sparse": 2, "timed out": 2}
 
 
+def test_an_image_that_newer_ones_push_out_goes_on_before_its_time(implementation):
+    setup = Setup(implementation, queue_size=3, timeout_s=1.0)
+    for i in range(10):
+        setup.now = i / 30
+        setup.add_image(1 + i / 10)
+    assert [made["image"] for made in setup.sets] == [1 + i / 10 for i in range(7)]
+    setup.now = 2.0
+    setup.sync.expire()
+    assert +setup.sync.counters == {"images": 10, "timed out": 10}
+
+
+def test_depth_that_arrives_when_its_image_is_gone_is_told_from_clocks_that_differ(implementation):
+    setup = Setup(implementation, queue_size=3, warn_after_s=2.0)
+    for i in range(90):
+        setup.now = i / 30
+        setup.add_image(1 + i / 30)
+        if i > 15:
+            setup.add_sparse(1 + i / 30 - 0.5)
+    assert setup.pairs == []
+    complaint = setup.sync.complaint()
+    assert "0.433 s older than every image that is kept" in complaint
+    assert "raise sync.queue_size = 3" in complaint and "slop_s" not in complaint
+
+
 def test_an_image_that_was_overtaken_does_not_go_back_in_time(implementation):
     setup = Setup(implementation, timeout_s=0.3)
     setup.add_image(1.0)

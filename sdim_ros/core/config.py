@@ -85,8 +85,9 @@ class SyncSettings:
         10, "Messages kept of each input while they wait for their partner.",
         low=1, high=1000, fixed=True)
     timeout_s: float = setting(
-        0.0, "An image whose depth has not come after this goes on with the sources that have, "
-        "or alone (see input.on_empty_sparse); 0 = it waits for its depth.",
+        0.0, "An image whose depth has not come after this, or after sync.queue_size newer "
+        "images, goes on with the sources that have, or alone (see input.on_empty_sparse); 0 = it "
+        "waits for its depth.",
         low=0.0, high=60.0)
     warn_after_s: float = setting(
         5.0, "Time without a pair after which the silent topic is named.", low=0.1, high=3600.0)

@@ -25,6 +25,8 @@ def surface_normals(depth: np.ndarray, camera: Camera) -> np.ndarray:
         (H, W, 3) float32 unit vectors in the optical frame (x right, y down, z forward), NaN
         where the depth of a pixel or of a neighbour is unknown.
     """
+    if min(depth.shape) < 2:  # a line has no normals
+        return np.full((*depth.shape, 3), np.nan, np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = np.where(depth > 0, 1 / depth, np.nan).astype(np.float32)
     slope_u, slope_v = (

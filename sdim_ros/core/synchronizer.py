@@ -142,11 +142,6 @@ class FrameSynchronizer:
         """Images without a partner, so far."""
         return len(self._unpaired)
 
-    @property
-    def smallest_gap_s(self) -> float | None:
-        """Between stamps of an image and of a depth since the last set; None = none seen."""
-        return self._smallest_gap_s
-
     def add(self, role: str, message: Any) -> None:
         """Take an image or a message of a source, after images that waited too long went on.
 
@@ -196,13 +191,30 @@ class FrameSynchronizer:
             advice = f"nothing arrives on {names}; check that it is published, its name and its " \
                 "QoS (inputs are best effort)"
         else:
-            gap = "none seen" if self._smallest_gap_s is None else f"{self._smallest_gap_s:.3f} s"
-            advice = f"the smallest gap between stamps is {gap}, expected at most sync.slop_s = " \
-                f"{self.settings.slop_s} s; set sync.offset_s or raise sync.slop_s"
+            advice = self.advice()
         topics = "; ".join(f"{self._names[name]}: {text}{self._offered(name)}"
                            for name, text in seen.items())
         return f"no pair of image and sparse depth for {now - self._quiet_since:.0f} s: " \
             f"{advice} ({topics})"
+
+    def advice(self) -> str:
+        """What to do about images and depth that both arrive and do not come together."""
+        if (behind_s := self._behind_s()) is not None:
+            return f"the newest depth is {behind_s:.3f} s older than every image that is kept: " \
+                f"where it arrives so late, raise sync.queue_size = {self.settings.queue_size} " \
+                "(images kept); where its clock is behind, set sync.offset_s"
+        gap = "none seen" if self._smallest_gap_s is None else f"{self._smallest_gap_s:.3f} s"
+        return f"the smallest gap between stamps is {gap}, expected at most sync.slop_s = " \
+            f"{self.settings.slop_s} s; set sync.offset_s or raise sync.slop_s"
+
+    def _behind_s(self) -> float | None:
+        """How far a depth is behind the oldest of a full queue of images; None = it is not."""
+        images = self._image.recent
+        newest = [max(e.time_ns for e in side.recent) for side in self._sides()[1:] if side.recent]
+        if len(images) < self.settings.queue_size or not newest:
+            return None
+        behind_ns = min(e.time_ns for e in images) - min(newest)
+        return behind_ns / NS_PER_S if behind_ns > self.settings.slop_s * NS_PER_S else None
 
     def _needed(self) -> list[tuple[str, ...]]:
         """The topics, grouped where one of several is enough."""
@@ -260,8 +272,13 @@ class FrameSynchronizer:
     def _await_partner(self, image: _Envelope) -> None:
         self.counters["unpaired"] += image.time_ns in self._unpaired
         self._unpaired[image.time_ns] = image
-        if len(self._unpaired) > self.settings.queue_size:
-            del self._unpaired[min(self._unpaired)]
+        if len(self._unpaired) <= self.settings.queue_size:
+            return
+        oldest = self._unpaired[min(self._unpaired)]
+        if self.settings.timeout_s:  # its partner would find it gone, however long it waits
+            self._emit(oldest, self._partial(oldest.time_ns), "timed out")
+        else:
+            del self._unpaired[oldest.time_ns]
             self.counters["unpaired"] += 1
 
     def _jump_back(self, time_ns: int, jumped: _Side) -> None:

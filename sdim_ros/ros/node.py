@@ -32,8 +32,8 @@ from sdim_ros.ros.intake import Intake
 from sdim_ros.ros.outputs import Outputs
 from sdim_ros.ros.parameters import NodeParameters
 from sdim_ros.ros.pipeline import Completer, Pipeline
-from sdim_ros.ros.subscriptions import (
-    QOS_OVERRIDES, QUEUE_DEPTH, incompatible_text, topic_names)
+from sdim_ros.ros.qos_overrides import QOS_OVERRIDES
+from sdim_ros.ros.subscriptions import QUEUE_DEPTH, incompatible_text, topic_names
 from sdim_ros.ros.transforms import Transforms
 
 CHECK_PERIOD_S = 0.5
@@ -155,7 +155,7 @@ class CompletionNode(LifecycleNode):
             self._model_error = f"{type(problem).__name__}: {problem}"
             raise
         self._model_error, self._completer = None, completer
-        self._outputs = Outputs(self._create_output)
+        self._outputs = Outputs(self._create_output, self.destroy_lifecycle_publisher)
         self.get_logger().info(
             f"loaded {self._completer.description} in {time.perf_counter() - started:.1f} s")
         return super().on_configure(state)
@@ -237,8 +237,8 @@ class CompletionNode(LifecycleNode):
         return stopped
 
     def _release(self) -> None:
-        for publisher in self._outputs or ():
-            self.destroy_lifecycle_publisher(publisher)
+        if self._outputs is not None:
+            self._outputs.close()
         self._outputs = self._completer = self._learning = None
         gc.collect()
 

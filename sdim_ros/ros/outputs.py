@@ -30,17 +30,32 @@ TOPICS: dict[str, type] = {
 
 
 class Outputs:
-    """The publishers of one node.
+    """The publishers of one node, all of them or none where one fails.
 
     Args:
         create: makes a publisher of a message type and topic.
+        destroy: takes one that is not wanted any more.
     """
 
-    def __init__(self, create: Callable[[type, str], Publisher]) -> None:
-        self._publishers = {topic: create(kind, topic) for topic, kind in TOPICS.items()}
+    def __init__(self, create: Callable[[type, str], Publisher],
+                 destroy: Callable[[Publisher], Any]) -> None:
+        self._publishers, self._destroy = dict[str, Publisher](), destroy
+        try:
+            for topic, kind in TOPICS.items():
+                self._publishers[topic] = create(kind, topic)
+        except Exception:
+            self.close()  # nobody has this object
+            raise
 
     def __iter__(self) -> Iterator[Publisher]:
         return iter(self._publishers.values())
+
+    def close(self) -> None:
+        """Destroy every publisher; from then on there is none."""
+        # Another dictionary: a worker that was given up may still go through this one.
+        publishers, self._publishers = self._publishers, {}
+        for publisher in publishers.values():
+            self._destroy(publisher)
 
     def any_listener(self) -> bool:
         """Whether somebody listens to any of them."""

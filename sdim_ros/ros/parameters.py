@@ -18,9 +18,10 @@ from rclpy.parameter import Parameter
 
 from sdim_ros.core.config import Setting, Settings, leaves, with_values
 from sdim_ros.core.types import BadSetting
+from sdim_ros.ros import qos_overrides
 
 # What rclpy itself reads from a parameter file.
-RCLPY_NAMES = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+RCLPY_NAMES = ("use_sim_time", "start_type_description_service", qos_overrides.PREFIX)
 
 
 class NodeParameters:
@@ -47,7 +48,7 @@ class NodeParameters:
         node.add_post_set_parameters_callback(self._swap)
 
     def _declare(self, node: Node) -> Settings:
-        values, problems = {}, []
+        values, problems = {}, qos_overrides.complaints(_given(node).values())
         for leaf in self._leaves.values():
             try:
                 values[leaf.name] = _declare_one(node, leaf)
@@ -62,10 +63,8 @@ class NodeParameters:
         return settings
 
     def _warn_of_unknown_names(self, node: Node) -> None:
-        # rclpy ignores names that nobody declares, and offers no public way to list them.
-        overrides = getattr(node, "_parameter_overrides", {})
-        unknown = sorted(
-            name for name in overrides
+        unknown = sorted(  # rclpy ignores names that nobody declares
+            name for name in _given(node)
             if name not in self._leaves and not name.startswith(RCLPY_NAMES))
         if unknown:
             node.get_logger().warning(
@@ -146,6 +145,11 @@ def _comment(leaf: Setting) -> str:
     if leaf.fixed:
         notes.append("(fixed)")
     return " ".join(notes)
+
+
+def _given(node: Node) -> Mapping[str, Parameter]:
+    """What was given at the start, by name; rclpy offers no public way to list it."""
+    return getattr(node, "_parameter_overrides", {})
 
 
 def _declare_one(node: Node, leaf: Setting) -> Any:

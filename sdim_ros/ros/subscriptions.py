@@ -8,19 +8,14 @@ from typing import Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import (
-    QoSPolicyKind, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind)
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from stereo_msgs.msg import DisparityImage
 
 from sdim_ros.core.config import SOURCES, InputSettings, sources_of
+from sdim_ros.ros.qos_overrides import QOS_OVERRIDES
 
 QUEUE_DEPTH = 5
-# What users may set by qos_overrides.<topic>.
-QOS_OVERRIDES = QoSOverridingOptions(policy_kinds=(
-    QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
-    QoSPolicyKind.DURABILITY))
 # Names as users remap them; a transport adds its own to the end.
 BASES = {
     "image": "image", "camera_info": "camera_info", "sparse_depth": "sparse_depth/image",
@@ -70,10 +65,14 @@ class Subscriptions:
         self.open()
 
     def open(self) -> None:
-        """Listen to every topic."""
-        for role, topic in self._topics.items():
-            if role not in self._open:
-                self._open[role] = self._subscribe(self._types[role], role, topic)
+        """Listen to every topic, or to none where one of them fails."""
+        try:
+            for role, topic in self._topics.items():
+                if role not in self._open:
+                    self._open[role] = self._subscribe(self._types[role], role, topic)
+        except Exception:
+            self.close()  # nobody has this object, and those open would go on receiving
+            raise
 
     def close_frames(self) -> None:
         """Listen to the camera infos alone: they are small, and may come only once."""

@@ -64,7 +64,8 @@ class BagSets:
     """Goes through a bag once.
 
     Args:
-        topics: by role, as ``choose_topics`` gives them.
+        topics: by role, as ``choose_topics`` gives them; sources that ``input.sources`` leaves out
+            are not read.
         reference: topic of the ground truth, or None.
 
     Attributes:
@@ -77,6 +78,9 @@ class BagSets:
     def __init__(self, bag: Bag, topics: Mapping[str, str], settings: Settings,
                  reference: str | None = None) -> None:
         self._bag, self._settings = bag, settings
+        wanted = sources_of(settings.input.sources) or SOURCES
+        topics = {role: topic for role, topic in topics.items()
+                  if role not in SOURCES or role in wanted}
         self._names, self._reference = topics, reference
         self.poses, self.skipped, self.now_ns = TfTree(), Tally(), bag.start_ns
         self._needs_poses = "sparse_camera_info" in topics or (
@@ -99,11 +103,6 @@ class BagSets:
     def counters(self) -> Counter[str]:
         """Images, sets and resets, as the node counts them."""
         return self._sync.counters
-
-    @property
-    def smallest_gap_s(self) -> float | None:
-        """Between stamps of an image and of a depth; None = none seen since the last set."""
-        return self._sync.smallest_gap_s
 
     def __iter__(self) -> Iterator[Set]:
         roles: dict[str, list[str]] = {}
@@ -188,14 +187,11 @@ class BagSets:
 
     def _finish(self) -> None:
         self._drop_waiting()
-        counters, gap_s = self._sync.counters, self._sync.smallest_gap_s
-        gap = "" if gap_s is None else f"; the smallest gap since the last set is {gap_s:.3f} s"
+        counters = self._sync.counters
         unpaired = counters["unpaired"] + self._sync.waiting
         sources = " and ".join(self._names[name] for name in SOURCES if name in self._names)
-        self.skipped.add(
-            "unpaired", f"no message of {sources} within sync.slop_s = "
-            f"{self._settings.sync.slop_s} s of their stamps{gap}; set sync.offset_s or raise "
-            "sync.slop_s", unpaired)
+        self.skipped.add("unpaired", f"no message of {sources} came together with them; since the "
+                         f"last set {self._sync.advice()}", unpaired)
         self.skipped.add("overtaken", "a newer image made a set before", counters["overtaken"])
 
 
