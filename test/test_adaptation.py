@@ -125,9 +125,9 @@ def test_points_that_judge_are_never_shown_and_never_asked_in_a_lesson(monkeypat
     seen: list[np.ndarray] = []
     pose = module.pose_questions
 
-    def watched(image, shown, labels, *rest):
+    def watched(image, shown, labels, *rest, **how):
         seen.extend((shown, labels))
-        return pose(image, shown, labels, *rest)
+        return pose(image, shown, labels, *rest, **how)
 
     monkeypatch.setattr(module, "pose_questions", watched)
     mirrored = np.arange(learner.memory.frames[0].image[..., 0].size).reshape(
@@ -282,6 +282,18 @@ def test_reset_gives_the_loaded_weights_back_bit_by_bit() -> None:
     learner.settle()
     learner.reset()
     assert same(state(learner), original) and learner.status.steps == 0
+
+
+def test_a_second_draw_begins_as_the_first_one_did() -> None:
+    learner, other = adaptation(seed=0), adaptation(seed=1)
+    learn(learner, 3)
+    for _ in range(2):  # rollbacks, which make it careful
+        learner._conclude([(0.1, 0.1, 0.5)] * 8)
+    assert learner.status.rollbacks == 2
+    learner.start_over(seed=1)
+    for each in (learner, other):
+        learn(each, 3)
+    assert all(torch.equal(learner._master[name], other._master[name]) for name in other._master)
 
 
 def test_learning_goes_on_from_loaded_weights_and_compares_with_the_original(monkeypatch) -> None:

@@ -13,6 +13,7 @@ from sdim_ros.core import engine, fill
 from sdim_ros.core.completer import Completer, with_random_weights
 from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.evidence import RecentErrors
+from sdim_ros.core.fusion import FusionConfig
 from sdim_ros.core.model import ModelInput, Prefix
 from sdim_ros.core.types import BadInput, Frame, ModelFailed, ModelLost, OutOfMemory
 
@@ -269,10 +270,11 @@ def test_passes_that_do_not_fit_into_memory_are_halved_and_the_answers_stay(
         monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is simulated: a pass of more than 40 queries fails as PyTorch's do."""
     completer, spell, sizes = Completer(Settings(), random_model()), engine.spell, []
-    expected = completer.complete(scene())
+    expected, too_large = completer.complete(scene()), []
 
     def small_memory(model: object, prefix: object, suffix: torch.Tensor, *rest: object) -> object:
         if len(suffix) > 40:
+            too_large.append(len(suffix))
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         sizes.append(len(suffix))
         return spell(model, prefix, suffix, *rest)
@@ -281,10 +283,12 @@ def test_passes_that_do_not_fit_into_memory_are_halved_and_the_answers_stay(
     got = completer.complete(scene())
     np.testing.assert_allclose(got.answers.depth, expected.answers.depth, rtol=1e-5)
     assert len(sizes) > 1
-    # The next frame begins with what fitted.
-    failed = len(sizes)
+    # The next frame begins with what fitted, also where settings come anew with each, as the
+    # node's do.
+    failed, refused = len(sizes), len(too_large)
+    completer.reconfigure(Settings())
     completer.complete(scene())
-    assert max(sizes[failed:]) <= 40
+    assert 20 <= max(sizes[failed:]) <= 40 and len(too_large) == refused
 
 
 def test_a_frame_without_memory_is_tried_once_more_with_as_little_at_a_time_as_possible(
@@ -311,3 +315,44 @@ def test_all_folds_together_give_what_each_alone_gives() -> None:
     together = completer.complete(scene())
     assert alone.stats.trust == together.stats.trust
     np.testing.assert_allclose(together.depth, alone.depth, rtol=1e-4)
+
+
+def test_asked_alone_the_model_says_what_it_says_in_a_map() -> None:
+    """At a size where the fusion is shown the fills of the full image, reduced."""
+    fusion = FusionConfig(8, 8, 16, 8, norm="group", fills=("nearest", "linear"))
+    model = random_model(fusion=fusion, hints=fusion.fills, told="guess")
+    image, sparse = frame(height=88, width=110)
+    assert model.takes_maps(*sparse.shape) and model.image_size(*sparse.shape) != sparse.shape
+    completer = Completer(with_values(Settings(), {"queries.budget": 100}), model)
+    dense = completer.complete(Frame(image, sparse))
+    alone = completer.ask(Frame(image, sparse), dense.answers.rows, dense.answers.cols)
+    np.testing.assert_allclose(alone.depth, dense.answers.depth, rtol=1e-5)
+
+
+@pytest.mark.parametrize("tile", [30, 100, 4096])
+def test_passes_that_are_recorded_have_few_sizes_and_never_more_queries_than_fit(
+        monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
+    """A GPU's recorder is replaced by one that records nothing."""
+    few = with_values(Settings(), {"queries.budget": 150, "fill.calibration_points": 20})
+    completer, spell, sizes = Completer(few, random_model()), engine.spell, set()
+    expected = completer.complete(scene())
+
+    class Plain:
+        def run(self, function, inputs, name):
+            return tuple(function(*inputs))
+
+        def forget(self):
+            pass
+
+    def noting(model: object, prefix: object, suffix: torch.Tensor, *rest: object) -> object:
+        sizes.add(len(suffix))
+        return spell(model, prefix, suffix, *rest)
+
+    monkeypatch.setattr(engine, "spell", noting)
+    completer._recorder = Plain()
+    completer.reconfigure(with_values(few, {"queries.tile": tile}))
+    got = completer.complete(scene())
+    np.testing.assert_allclose(got.answers.depth, expected.answers.depth, rtol=1e-5)
+    assert max(sizes) <= tile
+    assert tile < 4096 or all(size % 64 == 0 for size in sizes)
+    assert len(sizes) <= 2

@@ -9,6 +9,7 @@ import pytest
 from models import random_model
 
 from sdim_ros.core import doubt, engine
+from sdim_ros.core.adaptation import Adaptation
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import DoubtSettings, Settings, with_values
 from sdim_ros.core.types import Answers, Frame
@@ -212,3 +213,19 @@ def test_off_asks_nothing_and_blind_changes_nothing_of_what_is_doubted(monkeypat
     off = completed(completer, frame, "ignore")
     folds = -(-200 // 60)
     assert len(passes) == 1 + folds and not len(off.doubted[0])
+
+
+def test_what_is_rejected_neither_teaches_nor_judges(monkeypatch):
+    monkeypatch.setattr(doubt, "LONE", 0.0)  # random weights are sure of nothing
+    sparse, _ = with_wrong_ones(drawn(floor(), 300))
+    frame = Frame(GREY + np.arange(WIDTH, dtype=np.uint8)[:, None] // 4, sparse, stamp_ns=10**8)
+    completer = Completer(with_values(Settings(), {
+        "queries.budget": 20, "doubt.spreads": 0.01, "doubt.mode": "reject"}), random_model())
+    rejected = np.ravel_multi_index(completer.complete(frame).doubted, sparse.shape)
+    assert len(rejected) > 5
+    learner = Adaptation(completer, completer.settings.adaptation)
+    learner.observe(frame)
+    learner.work()
+    [kept] = learner.memory.frames
+    assert not kept.sparse().flat[rejected].any()
+    assert not np.isin(kept.judge, rejected).any()

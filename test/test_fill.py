@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from scipy.interpolate import LinearNDInterpolator
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from sdim_ros.core import fill
 
@@ -150,3 +153,15 @@ def test_distance_is_in_mean_spacings() -> None:
     distance = fill.distance_to_measured(sparse)
     assert distance[5, 5] == 0 and distance[5, 10] == pytest.approx(0.5, rel=0.03)
     assert np.isinf(fill.distance_to_measured(np.zeros_like(sparse))).all()
+
+
+def test_fills_side_by_side_leave_the_threads_of_numpy_as_they_were() -> None:
+    def threads() -> list[int]:
+        return [library["num_threads"] for library in threadpool_info()
+                if library["internal_api"] == "openblas"]
+
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda seed: fill.linear(scatter(plane(), 400, seed)), range(24)))
+        assert threads() == before

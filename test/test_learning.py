@@ -89,12 +89,38 @@ def test_what_was_learnt_is_saved_at_the_end_and_used_at_the_next_start(folder: 
     again = Bench(folder=str(folder), enabled=False)
     again.learning.begin()
     assert again.learning.report()[0] == "off"
-    assert again.figure("steps") == first.figure("steps") > 0
+    # Only those behind the weights that were saved: the last ones were not judged yet.
+    assert 0 < again.figure("steps") <= first.figure("steps")
+    assert again.figure("steps") == first.learning._adaptation.steps_in_use
     assert same(again.answers(), first.answers())
     assert not same(again.answers(), original)
     again.learning.reset()
     assert same(again.answers(), original)
     assert again.figure("steps") == 0 and again.learning.close() is None
+
+
+def test_what_turned_out_worse_than_the_checkpoint_is_not_used_at_the_next_start_either(
+        folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Bench(folder=str(folder))
+    original = first.answers()
+    first.learning.begin()
+    first.learn()
+    first.learning.save()
+    assert not same(first.answers(), original)
+    # By the judgements everything that was learnt is worse from now on.
+    monkeypatch.setattr(Adaptation, "_conclude", rejecting(Adaptation._conclude))
+    while first.learning.report()[0] == "learning":
+        first.learning.work(first.ticket)
+    assert same(first.answers(), original)
+    again = Bench(folder=str(folder), enabled=False)
+    again.learning.begin()
+    assert same(again.answers(), original)
+    assert first.learning.close() is None  # it was saved at once
+
+
+def rejecting(conclude):
+    """A judgement by which the weights in use, and the new ones, are far worse than the original."""
+    return lambda self, errors: conclude(self, [(0.1, 0.5, 0.6) for _ in errors])
 
 
 def test_nothing_is_made_or_written_without_a_folder_or_being_enabled() -> None:

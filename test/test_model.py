@@ -157,3 +157,13 @@ def test_frequencies_of_positions_stay_exact_in_any_number_type() -> None:
     exact = model.qwen.model.language_model.rotary_emb.inv_freq
     kept = half.qwen.model.language_model.rotary_emb.inv_freq
     assert kept.dtype == torch.float32 and torch.equal(kept, exact)
+
+
+def test_an_array_that_is_filled_with_the_next_image_is_looked_at_again() -> None:
+    """As cameras do that write into one buffer."""
+    model, (first, sparse), (second, _) = random_model(), frame(0), frame(1)
+    buffer = first.copy()
+    model.prepare([buffer], [sparse])
+    buffer[:] = second
+    again, expected = (model.prepare([image], [sparse]) for image in (buffer, second.copy()))
+    assert torch.equal(again.image, expected.image)

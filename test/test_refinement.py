@@ -173,6 +173,20 @@ def test_a_time_budget_ends_every_frame_from_the_first_one_on(
         assert dense.stats.queries == pytest.approx(1000 * (clock.seconds - start) / ms, abs=1)
 
 
+def test_frames_without_a_budget_do_not_mislead_those_with_one(timed: Callable) -> None:
+    """As where it is set at run time, or for one of two cameras that share a model."""
+    completer, clock = timed(5.0, **{"queries.refined": 0.0})
+    with_budget = with_values(completer.settings, {"queries.budget_ms": 1000.0})
+    for _ in range(2):
+        completer.complete(Frame(*frame()))
+        without = completer.settings
+        completer.reconfigure(with_budget)
+        start = clock.seconds
+        completer.complete(Frame(*frame()))
+        assert clock.seconds - start <= 1.0
+        completer.reconfigure(without)
+
+
 def test_time_that_is_not_needed_is_not_used(timed: Callable) -> None:
     completer, clock = timed(0.1, **{"queries.budget_ms": 1000.0})
     assert len(completer.complete(Frame(*frame())).answers) == 1500

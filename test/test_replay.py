@@ -207,6 +207,7 @@ def test_bags_of_ros_1_are_read(tmp_path):
             connection = writer.add_connection(topic, kind, typestore=store)
             writer.write(connection, stamp_of(0), store.serialize_ros1(old, kind))
     assert run(tmp_path / "old.bag", tmp_path / "out") == 0
+    assert run(tmp_path / "old.bag", tmp_path / "ideal", "--set", "input.rectify=true") == 0
     found = results(tmp_path / "out")
     assert found["/depth/camera_info"][0].k.tolist() == info(0).k.tolist()
     assert stamp_ns(found["/depth/completed"][0].header) == stamp_of(0)
@@ -220,6 +221,20 @@ def test_several_sources_are_merged_as_the_settings_say(tmp_path):
     given = bag_recorder.sparse(0)
     depth = read_depth(results(tmp_path / "out")["/depth/completed"][0], 10**6)
     assert np.allclose(depth[given > 0], given[given > 0], atol=1e-5)
+
+
+def test_only_the_sources_that_the_settings_name_are_looked_for_and_read(tmp_path, capsys):
+    bag = record(tmp_path / "bag", lidar_moments(1, depth=depth_of))
+    assert run(bag, tmp_path / "lidar", "--set", "input.sources=points", "--extrinsics",
+               ",".join(map(str, EXTRINSICS))) == 0
+    assert report_of(tmp_path / "lidar")["replay"]["topics"].keys() >= {"points"}
+    assert "sparse_depth" not in report_of(tmp_path / "lidar")["replay"]["topics"]
+    for flags, said in (
+            (["--set", "input.sources=disparity"], "has no measured depth (DisparityImage)"),
+            (["--set", "input.sources=points", "--topics", "sparse_depth=/depth"],
+             "--topics sparse_depth=/depth: input.sources = points leaves it out")):
+        assert run(bag, tmp_path / "refused", *flags) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_the_clock_of_patience_is_that_of_the_bag(tmp_path):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import AdaptationSettings
 from sdim_ros.core.frame_memory import FrameMemory, MemoryFrame, divided
-from sdim_ros.core.lora import LoraSettings, add_lora, is_lora
+from sdim_ros.core.lora import LoraSettings, learning_parameters
 from sdim_ros.core.supervision import (
     LossWeights, Posed, collate, pose_questions, split_points, supervised_loss)
 from sdim_ros.core.types import AdaptationStatus, BadInput, BadSetting, Frame, ModelFailed
@@ -67,7 +67,9 @@ class Adaptation:
         self._new: MemoryFrame | None = None
         self._usual_error: deque[float] = deque(maxlen=50)
         self._implausible: list[float] = []  # since the last that was not
-        self._parameters = _choose(completer.model, settings)
+        self._parameters = learning_parameters(
+            completer.model, settings.parts, LORA, settings.lora_layers)
+        completer.forget_recordings()  # they know nothing of LoRA
         self._original = {n: p.detach().clone() for n, p in self._parameters.items()}
         self._good, self._good_version, self._version = self._original, ORIGINAL, ORIGINAL
         self._worse, self._speed = 0, 1.0
@@ -93,7 +95,7 @@ class Adaptation:
             BadInput: nothing can be learnt from it, or it is not to be believed; it is counted.
         """
         try:
-            sparse, _ = self.completer.clean(frame)
+            sparse = self.completer.believed(frame)
             self.memory.check(frame, sparse)
             new = divided(frame, sparse)
             if not len(new.judge):
@@ -141,12 +143,12 @@ class Adaptation:
         self._rng = np.random.default_rng(seed)
         self._usual_error.clear()
         self._implausible.clear()
-        self._new, self.total_steps = None, 0
+        self._new, self.total_steps, self._speed = None, 0, 1.0
         self.reset()
         self.status = AdaptationStatus()
 
     def settle(self) -> None:
-        """Judge what was learnt since the last judgement, so that it is used or gone."""
+        """Judge what was learnt since the last judgement: what is no worse is used."""
         if self._since_judged and self.status.state == "learning" and not self._judging:
             self._judging = self._judges()
         while self._judging:
@@ -162,6 +164,11 @@ class Adaptation:
     def version(self) -> int:
         """Of the weights in use: another number after each change, 0 = those that were loaded."""
         return self._good_version
+
+    @property
+    def steps_in_use(self) -> int:
+        """Steps that made the weights in use; those of ``status`` may not be used yet."""
+        return self.status.steps - self._since_used - self._since_judged
 
     def weights(self) -> Weights:
         """The tensors in use, by name. Any thread may ask, in the middle of a piece of work too."""
@@ -221,8 +228,9 @@ class Adaptation:
         if self._rng.random() < 0.5:
             image, shown, labels = (np.ascontiguousarray(m[:, ::-1])
                                     for m in (image, shown, labels))
-        return pose_questions(image, shown, labels, self.completer.model.config, how.pixels, 0.0,
-                              self._rng)
+        model = self.completer.model
+        return pose_questions(image, shown, labels, model.config, how.pixels, 0.0, self._rng,
+                              keep_maps=model.takes_maps(*shown.shape))
 
     def _step(self, finite: bool) -> None:
         norm = nn.utils.clip_grad_norm_(self._master.values(), CLIP)
@@ -386,15 +394,3 @@ def _clearly_worse(errors: np.ndarray, others: np.ndarray) -> bool:
 def _copy(weights: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]) -> None:
     for name, parameter in parameters.items():
         parameter.copy_(weights[name])
-
-
-def _choose(model: nn.Module, settings: AdaptationSettings) -> dict[str, nn.Parameter]:
-    """The parameters that learn."""
-    if "lora" in settings.parts:
-        add_lora(model, LORA, settings.lora_layers)
-    starts = tuple(f"{part}." for part in settings.parts.split("+"))
-    chosen = {n: p for n, p in model.named_parameters()
-              if n.startswith(starts) or ("lora" in settings.parts and is_lora(n))}
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    return chosen

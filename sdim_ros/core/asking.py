@@ -135,7 +135,8 @@ class Asker:
         size, total = -(-longest // tiles), longest
         if self._recorder is not None:  # few shapes, each of which is recorded once
             step = FINE if size <= 16 * FINE else 4 * FINE
-            size = -(-size // step) * step
+            most = max(size, self.tile // len(questions))
+            size = min(-(-size // step) * step, most)
             total = -(-longest // size) * size
         asked = queries.stack(self._described(prefix, questions, total)).to(self._model.device)
         for start in range(0, total, size):
@@ -170,6 +171,7 @@ class Asker:
         """
         parts = isinstance(asked, PixelQueries)
         k = len(asked) if parts else asked.shape[1]
+        images = len(asked.tensors()[0] if parts else asked)
         try:
             return spell(asked)
         except RuntimeError as problem:
@@ -178,7 +180,8 @@ class Asker:
         # Behind the handler, which keeps the failed pass alive.
         if self._model.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.tile = max(SMALLEST, min(self.tile, k) // 2)
+        # The second half may fail like the first: what fits is halved once, not for each of them.
+        self.tile = min(self.tile, max(SMALLEST, images * k // 2))
         halves = [self._halving(spell, asked.part(*at) if parts else asked[:, slice(*at)])
                   for at in ((0, k // 2), (k // 2, k))]
         return tuple(torch.cat([x.view(-1, n, *x.shape[1:]) for x, n in

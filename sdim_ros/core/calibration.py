@@ -54,16 +54,17 @@ def is_rescaled(info: Any, width: int, height: int) -> bool:
 
 def _matrix(info: Any, name: str) -> np.ndarray:
     """``k``, ``r`` (3, 3) or ``p`` (3, 4) of a CameraInfo, float64."""
-    return _numbers(info, name).reshape(3, -1)
+    return numbers(info, name).reshape(3, -1)
 
 
-def _numbers(info: Any, name: str) -> np.ndarray:
+def numbers(info: Any, name: str) -> np.ndarray:
+    """``d``, ``k``, ``r`` or ``p`` of a CameraInfo, (N,) float64; ROS 1 has them in capitals."""
     return np.asarray(getattr(info, name if hasattr(info, name) else name.upper()), np.float64)
 
 
 def is_distorted(info: Any) -> bool:
     """Whether the lens bends straight lines, so that a raw image is no pinhole image."""
-    return bool(_numbers(info, "d").any())
+    return bool(numbers(info, "d").any())
 
 
 class Rectifier:
@@ -85,7 +86,7 @@ class Rectifier:
         raw = _Window.of(info, width, height).camera(_matrix(info, "k"))
         turn = _matrix(info, "r")
         self._turn = turn if turn.any() else np.eye(3)  # never filled in: not turned
-        bent = _numbers(info, "d")
+        bent = numbers(info, "d")
         self._lens = _lens(info.distortion_model, bent)
         self._raw, self._bent = raw.matrix(), bent if bent.any() else np.zeros(4)
         self._maps = self._lens.initUndistortRectifyMap(

@@ -16,7 +16,7 @@ from sdim_ros.core.asking import Asker, Pending, Questions, Reading, accelerator
 from sdim_ros.core.blend import Blend, OutOfFold, apply_blend, fit_blend, hidden_folds, out_of_fold
 from sdim_ros.core.cleaning import clean
 from sdim_ros.core.config import Settings
-from sdim_ros.core.evidence import Evidence, RecentErrors
+from sdim_ros.core.evidence import RecentErrors
 from sdim_ros.core.graphs import Recorder
 from sdim_ros.core.model import ModelInput, Prefix, SdimModel, random_twin
 from sdim_ros.core.pace import Pace, Stopwatch, TimeLeft
@@ -58,21 +58,20 @@ class Completer:
 
     def __init__(self, settings: Settings, model: SdimModel | None = None,
                  clock: Callable[[], float] = time.perf_counter) -> None:
-        self._pace = Pace(clock)
+        self.settings, self._pace = settings, Pace(clock)
         self.model = checkpoint.load(settings.model) if model is None else model
         if settings.model.compile:
             self.model.steps = compiled()
         self._together = self.model.device.type == "cuda"
         self._recorder = Recorder() if self._together else None
-        self.reconfigure(settings)
+        self._asker = self.asker()
         self.recent: RecentErrors | None = None
 
     @property
     def description(self) -> str:
         """For people: which model, how large, where."""
         name = self.settings.model.checkpoint or "embedded tiny checkpoint"
-        millions = self.model.parameter_count() / 1e6
-        kind = str(self.model.dtype).removeprefix("torch.")
+        millions, kind = self.model.parameter_count() / 1e6, str(self.model.dtype)[len("torch."):]
         return f"{name}, {millions:.1f} M parameters, {self.model.device}, {kind}"
 
     @property
@@ -87,8 +86,15 @@ class Completer:
 
     def reconfigure(self, settings: Settings) -> None:
         """Use other settings from the next frame on; those of the model stay as loaded."""
-        self.settings = settings
-        self._asker = self.asker()
+        tile, self.settings = self.settings.queries.tile, settings
+        if tile != settings.queries.tile:  # else what was learnt about the memory is kept
+            self._asker = self.asker()
+
+    def forget_recordings(self) -> None:
+        """Give the memory of recorded passes back; also where modules of the model changed."""
+        if self._recorder is not None:
+            self._recorder.forget()
+            torch.cuda.empty_cache()
 
     def asker(self) -> Asker:
         """What puts questions to the model, with tiles as the settings say."""
@@ -113,11 +119,8 @@ class Completer:
         try:
             return next(self._results(frame, blind, beat, every=False))
         except OutOfMemory:
-            # Once more, with as little at a time as possible.
-            self._together = False
-            if self._recorder is not None:
-                self._recorder.forget()
-                torch.cuda.empty_cache()
+            self._together = False  # once more, with as little at a time as possible
+            self.forget_recordings()
         return next(self._results(frame, blind, beat, every=False))
 
     def improve(self, frame: Frame, *, blind: bool = False,
@@ -161,7 +164,8 @@ class Completer:
             guess = self._guess(prefix.mixing, maps)
         with watch.stage("confidence"):
             known = confidence.known_errors(hidden, said, blend)
-            recent = None if blind else self._recent_errors(frame, known)
+            recent = None if blind or self.recent is None else self.recent.exchange(
+                frame.stamp_ns, known, self.settings.confidence.recent_frames)
         for answers in self._answer(rounds, prefix, started, time_left, watch, every):
             with watch.stage("fill"), pace.measured("fill", sparse.size):
                 (depth, fill_only), spread = fill.side_by_side(lambda task: task(), (
@@ -198,6 +202,7 @@ class Completer:
         pace = self._pace
         while True:
             begun, chosen = pace.clock(), watch.ms.get("choose", 0.0)
+            is_timed = started is None  # else most of its time is over
             if started is None:
                 limit = time_left.queries(len(rounds.answers), self._asker.tile)
                 started = self._next_round(rounds, prefix, limit, watch)
@@ -205,7 +210,8 @@ class Completer:
             if started is None:
                 break
             answers, = self._finish(started, watch)
-            pace.learn("query", 1000 * (pace.clock() - begun), len(answers))
+            if is_timed:
+                pace.learn("query", 1000 * (pace.clock() - begun), len(answers))
             rounds.told(answers)
             started = None
             if every:
@@ -222,10 +228,9 @@ class Completer:
             rows, cols: (Q,) int.
         """
         sparse, _ = self.clean(frame)
-        view = _View.of(frame.image, blind)
-        watch = Stopwatch()
-        asked = Questions(sparse, rows, cols, self.hints(frame, rows, cols))
-        prefix = self._encode(view, [sparse], watch)
+        maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
+        watch, asked = Stopwatch(), Questions(sparse, rows, cols, _at(maps, (rows, cols)))
+        prefix = self._encode(_View.of(frame.image, blind), [sparse], watch, [maps])
         return self._finish(self._start(prefix, [asked], watch), watch)[0]
 
     def hints(self, frame: Frame, rows: np.ndarray, cols: np.ndarray) -> dict[str, np.ndarray]:
@@ -242,13 +247,22 @@ class Completer:
         None where the fusion makes no guess, or nothing is measured.
         """
         sparse, _ = self.clean(frame)
-        fused = self.model.fuse(self.model.prepare([frame.image], [sparse]))
         maps = queries.hint_maps(sparse, frame.image, self.model.config.hints)
+        shown = [maps] if self.model.takes_maps(*sparse.shape) else None
+        fused = self.model.fuse(self.model.prepare([frame.image], [sparse], maps=shown))
         return self._guess(fused.mixing, maps)
 
     def clean(self, frame: Frame) -> tuple[np.ndarray, dict[str, int]]:
         """``cleaning.clean`` within the limits of the settings."""
         return clean(frame, self.settings.input)
+
+    @torch.inference_mode()
+    def believed(self, frame: Frame) -> np.ndarray:
+        """(H, W) float32 metres, the measurements that ``complete`` uses, 0 = none."""
+        sparse, cleaned = self.clean(frame)
+        if self.settings.doubt.mode != "reject":
+            return sparse
+        return self._believed(sparse, self._doubted(frame.image, sparse, Stopwatch()), cleaned)
 
     def _doubted(self, image: np.ndarray, sparse: np.ndarray, watch: Stopwatch
                  ) -> tuple[np.ndarray, np.ndarray]:
@@ -359,23 +373,10 @@ class Completer:
             fixed_method=None if settings.method == "auto" else settings.method,
             fixed_trust=None if settings.trust < 0 else settings.trust)
 
-    def _recent_errors(self, frame: Frame, known: Evidence) -> Evidence | None:
-        """What the frames before this one told, which is remembered for those after it."""
-        frames = self.settings.confidence.recent_frames
-        if self.recent is None:
-            return None
-        if frames == 0:
-            self.recent.reset()
-            return None
-        before = self.recent.before(frame.stamp_ns)
-        self.recent.add(frame.stamp_ns, known, frames)
-        return before
-
     def _out_of_range(self, sparse: np.ndarray) -> int:
         """Measured depths that the checkpoint's numbers cannot spell."""
-        known = sparse[sparse > 0]
-        covered = self.model.config.number.covers(known / self.model.config.unit_of(sparse))
-        return int((~covered).sum())
+        numbers = sparse[sparse > 0] / self.model.config.unit_of(sparse)
+        return int((~self.model.config.number.covers(numbers)).sum())
 
 
 def with_random_weights(completer: Completer, seed: int = 0) -> Completer:

@@ -212,7 +212,8 @@ def text_suffixes(model: SdimModel, xs: np.ndarray, ys: np.ndarray, values: np.n
     """The literal prompts, in tiles of equal length so that nothing is padded.
 
     Args:
-        xs, ys: (N,) int, pixels of the image that the model sees.
+        xs, ys: (N,) int, pixels of the map that the fusion makes: at stride 1 those of the image
+            that the model sees.
         values: (N,) measured depths in the number's unit, 0 = missing.
         tile: prompts embedded at a time, at most.
 

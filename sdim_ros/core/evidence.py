@@ -66,6 +66,15 @@ class RecentErrors:
             self._frames = (*self._frames, (stamp_ns, kept))
         self._frames = self._frames[-frames:]
 
+    def exchange(self, stamp_ns: int, points: Evidence, frames: int) -> Evidence | None:
+        """``before`` that time, and then ``add`` what this frame told; nothing with 0 frames."""
+        if frames == 0:
+            self.reset()
+            return None
+        earlier = self.before(stamp_ns)
+        self.add(stamp_ns, points, frames)
+        return earlier
+
     def reset(self) -> None:
         """Forget everything, as for another camera."""
         self._frames = ()

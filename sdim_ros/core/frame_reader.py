@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sdim_ros.core.calibration import Rectifier, is_distorted, is_rescaled, read_camera
+from sdim_ros.core.calibration import (
+    Rectifier, is_distorted, is_rescaled, numbers, read_camera)
 from sdim_ros.core.compressed import read_compressed_colour, read_compressed_depth
 from sdim_ros.core.config import Settings
 from sdim_ros.core.projection import (
@@ -273,8 +274,8 @@ class FrameReader:
     def _rectifier_for(self, camera: str, info: Any, width: int, height: int) -> Rectifier:
         """The rectifier of one of the cameras, made anew only when its info changes."""
         roi = info.roi
-        key = (width, height, info.width, info.height, info.distortion_model, tuple(info.d),
-               tuple(info.k), tuple(info.r), tuple(info.p), info.binning_x, info.binning_y,
+        key = (width, height, info.width, info.height, info.distortion_model,
+               *(tuple(numbers(info, name)) for name in "dkrp"), info.binning_x, info.binning_y,
                roi.x_offset, roi.y_offset, roi.width, roi.height)
         if self._rectifiers.get(camera, (None,))[0] != key:
             self._rectifiers[camera] = (key, Rectifier(info, width, height))

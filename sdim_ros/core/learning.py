@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,7 @@ class Learning:
         self._steps_before = 0  # of the adapter that was loaded
         self._saved_version, self._saved_at_s = 0, clock()
         self._adapter = "none"  # loaded or saved last
+        self._rejected = False  # what was learnt was worse: the next start must not use it either
 
     # --- The owner's thread -----------------------------------------------------------------
 
@@ -106,8 +108,8 @@ class Learning:
         Returns:
             where it was saved; None = there was nothing to save, or it failed.
         """
-        while not self._asked.empty():
-            self._asked.get()[1].set_exception(Stopped("the node was stopped before it was done"))
+        while (asked := self._next_asked()) is not None:
+            asked[1].set_exception(Stopped("the node was stopped before it was done"))
         return self._save_news()
 
     def report(self) -> tuple[str, dict[str, Any]]:
@@ -140,20 +142,20 @@ class Learning:
         from sdim_ros.core import adapter_files
 
         adaptation, status = self._adaptation, self._adaptation.status
-        version = adaptation.version
+        version, steps = adaptation.version, self._steps_before + adaptation.steps_in_use
         self._saved_at_s = self._clock()  # the next try is as far away, also after a failure
         path = adapter_files.save(_path(self._settings), adaptation.weights(), {
-            "base": self._base, "steps": self._steps(),
+            "base": self._base, "steps": steps,
             "error_before": _number(status.error_before), "error_now": _number(status.error_now),
             "settings": asdict(self._settings)})
         self._saved_version, self._adapter = version, str(path)
-        return f"saved {path}, {self._steps()} steps"
+        return f"saved {path}, {steps} steps"
 
     def reset(self) -> str:
         """Back to the weights of the model, and out of a pause; says so."""
         if self._adaptation is not None:
             self._adaptation.reset()
-            self._steps_before = 0
+            self._steps_before, self._rejected = 0, False
         self.resume()
         kept = f"; adapters in {self._settings.folder} stay: save, and the next start uses " \
             "these weights" if self._settings.folder else ""
@@ -203,12 +205,17 @@ class Learning:
         return None if min(wait_s, due_s) == math.inf else max(0.0, min(wait_s, due_s))
 
     def _do_what_was_asked(self) -> None:
-        while not self._asked.empty():
-            action, answer = self._asked.get()
+        while (asked := self._next_asked()) is not None:
+            action, answer = asked
             try:
                 answer.set_result(action())
             except Exception as problem:
                 answer.set_exception(problem)
+
+    def _next_asked(self) -> tuple[Callable[[], str], Future[str]] | None:
+        with suppress(queue.Empty):  # another thread may have come first
+            return self._asked.get_nowait()
+        return None
 
     def _learn(self) -> float:
         """A piece of learning; seconds until the next one, inf = not before the next frame."""
@@ -230,6 +237,8 @@ class Learning:
             self._steps_before = 0
         if (state := self._adaptation.status.state) != "learning":
             self._warn("paused", state)
+            self._rejected = True
+            self._save_news()
         return 0.0 if worked else math.inf
 
     def _fail(self, problem: Exception) -> None:
@@ -278,9 +287,11 @@ class Learning:
             return None
 
     def _has_news(self) -> bool:
-        """Whether there is something to save: learnt since the last time, and a folder for it."""
-        return bool(self._settings.folder) and self._adaptation is not None and (
-            self._adaptation.version not in (0, self._saved_version))
+        """Whether the next start should use other weights than it would, and there is a folder."""
+        if not self._settings.folder or self._adaptation is None:
+            return False
+        version = self._adaptation.version
+        return version != self._saved_version and (version != 0 or self._rejected)
 
     def _until_autosave_s(self) -> float:
         if not self._settings.autosave_minutes:

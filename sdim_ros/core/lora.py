@@ -71,3 +71,21 @@ def is_lora(name: str) -> bool:
 def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The adaptation's own parameters by name."""
     return {name: p for name, p in model.named_parameters() if is_lora(name)}
+
+
+def learning_parameters(model: SdimModel, parts: str, lora: LoraSettings, last_layers: int
+                        ) -> dict[str, nn.Parameter]:
+    """The parameters of these parts by name; no gradient is asked of any, theirs neither.
+
+    Args:
+        parts: of the model, joined by ``+``; with ``lora`` among them LoRA is put in.
+        last_layers: of the language model, which LoRA adapts.
+    """
+    if "lora" in parts:
+        add_lora(model, lora, last_layers)
+    starts = tuple(f"{part}." for part in parts.split("+"))
+    chosen = {name: p for name, p in model.named_parameters()
+              if name.startswith(starts) or ("lora" in parts and is_lora(name))}
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return chosen

@@ -186,7 +186,8 @@ class SdimModel(nn.Module):
                 exist already and ``takes_maps`` says that they serve.
         """
         size = self.image_size(*sparses[0].shape)
-        small = {id(image): self._resized(image, size) for image in (*images, *(guides or ()))}
+        different = {id(image): image for image in (*images, *(guides or ()))}
+        small = {name: self._resized(image, size) for name, image in different.items()}
         units = np.array([self.config.unit_of(sparse) for sparse in sparses])
         depths, given = [], []
         for sparse, unit, guide, known in zip(
@@ -205,9 +206,10 @@ class SdimModel(nn.Module):
 
     def _resized(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """The image at (h, w); that of the last call is kept, since a frame is encoded often."""
-        if self._last is None or self._last[0] is not image or self._last[1] != size:
+        # By its pixels: the same array may have been filled with the next frame.
+        if self._last is None or self._last[1] != size or not np.array_equal(self._last[0], image):
             picture = Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)
-            self._last = image, size, np.asarray(picture)
+            self._last = image.copy(), size, np.asarray(picture)
         return self._last[2]
 
     def _fills(self, points: np.ndarray, guide: np.ndarray) -> list[np.ndarray]:
