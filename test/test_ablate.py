@@ -12,9 +12,12 @@ import yaml
 from conftest import REPOSITORY
 from training_runs import small_values, write_frames
 
+from sdim_ros.core import checkpoint
 from sdim_ros.core.types import BadSetting
 from sdim_ros.tools import ablate, train
 from sdim_ros.tools.training import recipe
+
+FIGURES = {"mae": 0.1, "rmse": 0.2, "linear_mae": 0.3, "linear_rmse": 0.4}
 
 
 @pytest.fixture
@@ -56,6 +59,84 @@ def test_every_row_and_seed_gets_one_result_and_is_not_run_again(
     table = (out / "table.md").read_text()
     assert "as in the paper" in table and "0.100 / 0.200" in table and "±" in table
     assert not list((out / "runs").iterdir())
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of what was trained, in no time: nothing is learnt and every judgement is the same."""
+    names: list[str] = []
+    monkeypatch.setattr(train, "run", lambda args: names.append(args.out.name) or 0)
+    monkeypatch.setattr(checkpoint, "load", lambda _: None)
+    monkeypatch.setattr(checkpoint, "save_stock", write_stock)
+    monkeypatch.setattr(ablate, "judge", lambda *_, **__: FIGURES)
+    return names
+
+
+def write_stock(_: object, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+
+
+def edited(plan: Path, **changes: Any) -> argparse.Namespace:
+    """Arguments for the same folder with another plan, values by dotted name."""
+    values = ablate.changed(
+        yaml.safe_load(plan.read_text()), {k.replace("__", "."): v for k, v in changes.items()})
+    path = plan.with_name("edited.yaml")
+    path.write_text(yaml.safe_dump(values))
+    return arguments(path)
+
+
+def test_results_of_another_plan_are_refused_by_name_and_never_share_a_table(
+        plan: Path, trained: list[str]) -> None:
+    assert ablate.run(arguments(plan, only="soft")) == 0
+    trained.clear()
+    soft, he = yaml.safe_load(plan.read_text())["rows"]
+    for changes in ({"rows": [{**soft, "set": {"training.steps": 3}}, he]},
+                    {"common__training__steps": 3}, {"base__training__steps": 3},
+                    {"judge__frames": 3}):
+        with pytest.raises(BadSetting, match="row soft, seed 0, of .*rows.jsonl is of another "
+                                             "plan .*give another --out, or delete that line"):
+            ablate.run(edited(plan, **changes))
+    assert not trained
+    (plan.parent / "out" / "rows.jsonl").unlink()
+    with pytest.raises(BadSetting, match="base .*base-0 is of another recipe .*another --out, or"):
+        ablate.run(edited(plan, base__training__steps=3))
+    assert not trained
+
+
+def test_what_concerns_no_result_may_be_edited(plan: Path, trained: list[str]) -> None:
+    assert ablate.run(arguments(plan, only="soft")) == 0
+    trained.clear()
+    soft, he = yaml.safe_load(plan.read_text())["rows"]
+    rows = [{**he, "set": {"sdim.fusion.style": "hard"}}, {**soft, "what": "else", "paper": None}]
+    assert ablate.run(edited(plan, rows=rows, seeds=[0])) == 0
+    assert trained == ["he-0"]
+
+
+def test_results_and_bases_without_a_fingerprint_are_taken_as_they_are(
+        plan: Path, trained: list[str]) -> None:
+    out = plan.parent / "out"
+    write_stock(None, out / "base-0" / "stock")
+    older = [{"name": name, "seed": seed, **FIGURES} for name in ("soft", "he", "gone")
+             for seed in (0, 1)]
+    (out / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in older))
+    assert ablate.run(edited(plan, base__training__steps=3, judge__frames=3)) == 0
+    assert not trained and ablate.read_results(out / "rows.jsonl") == older
+
+
+@pytest.mark.parametrize("kept, again", [(40, ["he-1"]), (-1, [])])
+def test_a_line_that_a_kill_cut_short_is_trained_again_and_one_without_an_end_is_not(
+        plan: Path, trained: list[str], kept: int, again: list[str]) -> None:
+    assert ablate.run(arguments(plan)) == 0
+    path = plan.parent / "out" / "rows.jsonl"
+    whole = path.read_text()
+    *first, last = whole.splitlines(keepends=True)
+    path.write_text("".join(first) + last[:kept])
+    trained.clear()
+    for _ in range(2):
+        assert ablate.run(arguments(plan)) == 0
+        assert path.read_text() == whole
+    assert trained == again
 
 
 def test_an_interrupted_row_is_taken_up_again(plan: Path, monkeypatch: pytest.MonkeyPatch

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from bag_recorder import moments, record, stamp_of
 from models import frame as scene
 
 from sdim_ros.core.types import BadInput, Frame
@@ -113,12 +114,51 @@ def test_seeds_repeat_the_draw_from_the_loaded_weights(data: Path, tmp_path: Pat
     (["--poison", "magic:1:2"], "magic:1:2: expected KIND:START:LENGTH"),
     (["--steps", "0"], "--steps 0"),
     (["--seeds", "a"], "--seeds a"), (["--seeds", "-1"], "--seeds -1"),
-    (["--set", "adaptation.folder=x"], "adaptation.folder")])
+    (["--set", "adaptation.folder=x"], "adaptation.folder"),
+    (["--points", "abc"], "amount 'abc'"), (["--bag", "b"], "--bag beside --data"),
+    (["--gt-topic", "/depth"], "--gt-topic is for --bag"),
+    (["--online", "--adapt", "2"], "--adapt 2 beside --online")])
 def test_a_wrong_flag_ends_with_one_line_and_code_2(
         data: Path, tmp_path: Path, capsys, flags: list[str], expected: str) -> None:
     assert cli.main(["adapt", "--data", str(data), "--out", str(tmp_path), *flags]) == 2
     error = capsys.readouterr().err
     assert expected in error and error.count("\n") == 1
+
+
+def test_without_a_frame_that_measures_it_says_why_and_leaves_no_adapter(
+        tmp_path: Path, capsys) -> None:
+    (tmp_path / "data" / "rgb").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "data" / "rgb" / "0.png"), scene(0)[0])
+    (tmp_path / "data" / "frames.json").write_text(json.dumps(
+        {"depth_scale": 1000, "frames": [{"name": "0"}]}))
+    (tmp_path / "out" / "adapter").mkdir(parents=True)
+    assert cli.main(["adapt", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"),
+                     *FAST]) == 2
+    assert "no frame could be measured: frame 0 has neither" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "adapter").exists()
+
+
+def test_all_points_may_teach_where_nothing_is_left_to_judge(tmp_path: Path, capsys) -> None:
+    """A robot's own recording, over night: no reference, and no point is kept back."""
+    bag = record(tmp_path / "bag", moments(3))
+    assert cli.main(["adapt", "--bag", str(bag), "--steps", "2", "--out", str(tmp_path / "out"),
+                     *FAST]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["adaptation"]["runs"][0]["steps_with_rolled_back"] == 2
+    assert "nothing is left that judges" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_frames_of_a_bag_are_the_sets_that_come_together_and_get_all_steps(
+        tmp_path: Path) -> None:
+    """Three images for each depth, of which one is near enough in time."""
+    messages = [m for m in moments(9) if m[0] != "/sparse_depth/image" or m[2] in (
+        stamp_of(1), stamp_of(4), stamp_of(7))]
+    bag = record(tmp_path / "bag", messages)
+    assert cli.main(["adapt", "--bag", str(bag), "--points", "50%", "--steps", "6", "--adapt", "2",
+                     "--out", str(tmp_path / "out"), *FAST]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert len(report["frames"]) == 1
+    assert report["adaptation"]["runs"][0]["steps_with_rolled_back"] == 6
 
 
 def spoilt(text: str) -> tuple[Frame, Frame, list[Frame]]:

@@ -11,6 +11,7 @@ import pytest
 from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
+from test_compressed import depth_message
 
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools.datasets.bag_frames import BagFrames
@@ -153,6 +154,21 @@ def test_compressed_images_are_decoded(tmp_path):
     path = write_bag(tmp_path / "bag", ("/image", message, 1.0),
                      ("/depth", image_message(millimetres(), "16UC1", 1.0), 1.0))
     assert BagFrames(path, DEPTH_TOPICS)[0].image.tolist() == picture().tolist()
+
+
+@pytest.mark.parametrize("codec", ["png", "rvl"])
+def test_compressed_depth_is_decoded(tmp_path, codec):
+    form = f"16UC1; compressedDepth {codec}"
+    data = np.frombuffer(depth_message(millimetres(), form).data, np.uint8)
+    path = write_bag(
+        tmp_path / "bag", ("/image", image_message(picture(), "rgb8", 1.0), 1.0),
+        ("/depth", TYPES["sensor_msgs/msg/CompressedImage"](header(1.0), form, data), 1.0),
+        ("/image", image_message(picture(), "rgb8", 2.0), 2.0),
+        ("/depth", TYPES["sensor_msgs/msg/CompressedImage"](header(2.0), "jpeg", data), 2.0))
+    frames = BagFrames(path, DEPTH_TOPICS)
+    assert frames[0].sparse[3, 4] == np.float32(1.234) and np.count_nonzero(frames[0].sparse) == 1
+    with pytest.raises(BadInput, match="/depth: compressed depth of format 'jpeg': expected"):
+        frames[1]
 
 
 def test_float_depth_in_either_byte_order_is_in_metres_and_cleaned(tmp_path):

@@ -70,6 +70,29 @@ def test_counts_that_make_no_sense_are_refused(flags: list[str], tmp_path: Path,
     assert "expected 1 <= naive <= queries <= 306700" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flags, expected", [
+    (["--node", "--curves"], "--curves is not for --node: leave it out"),
+    (["--node", "--data", "frames"], "--data is not for --node: leave it out"),
+    (["--node", "--random-weights", "qwen2.5-vl-3b"], "--random-weights is not for --node"),
+    (["--node", "--layers", "0"], "--layers is not for --node: leave it out"),
+    (["--node", "--budgets", "500"], "--budgets is not for --node: leave it out"),
+    (["--layers", "2"], "--layers is for --random-weights: leave it out"),
+    (["--random-weights", "qwen2.5-vl-3b", "--checkpoint", "mine"],
+     "--checkpoint is not for --random-weights: leave it out"),
+    (["--budgets", "500,1.5k"], "--budgets 500,1.5k: expected numbers from 1 to 306700, "
+     "separated by commas, and '1.5k' is none"),
+    (["--budgets", "500,"], "and '' is none"),
+])
+def test_flags_that_would_be_left_out_are_refused(
+        flags: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture) -> None:
+    for name in ("_time_node", "_completer"):
+        monkeypatch.setattr(bench, name, lambda *_: pytest.fail("it was timed"))
+    assert main(["bench", "--out", str(tmp_path), *flags]) == 2
+    error = capsys.readouterr().err
+    assert expected in error and error.count("\n") == 1
+
+
 def test_the_stages_of_the_node_come_from_the_node_itself() -> None:
     pytest.importorskip("rclpy")
     import ros_process

@@ -99,6 +99,19 @@ def test_a_frames_folder_completes_what_it_can_and_names_what_it_skips(folder, c
     assert list(skipped) == ["b", "c", "d"]
 
 
+def test_the_depth_scale_of_a_frames_folder_is_its_own_and_that_of_one_image_1000(folder, capsys):
+    assert cli.main(["complete", "--data", str(folder), "--out", str(folder / "out"),
+                     "--depth-scale", "256"]) == 2
+    assert capsys.readouterr().err == (
+        "sdim complete: --depth-scale 256 with --data: frames.json says the scale, in and out; "
+        "leave it out\n")
+    assert run(folder, "sparse.png") == 0
+    assert json.loads((folder / "out" / "report.json").read_text())["depth_scale"] == 1000
+    assert run(folder, "sparse.npy", "--depth-scale", "256") == 0
+    png = cv2.imread(str(folder / "out" / "room_depth.png"), cv2.IMREAD_UNCHANGED)
+    assert png[0, 0] == 90 * 256
+
+
 def test_a_folder_with_no_frame_that_works_ends_with_code_2_and_a_report(
         folder, monkeypatch, capsys):
     class Fails(FakeCompleter):

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from models import CONFIG, random_model
 
-from sdim_ros.core import fill
+from sdim_ros.core import adapter_files, fill
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.evidence import RecentErrors
@@ -208,6 +210,36 @@ def test_an_unreadable_frame_and_a_failed_model_cost_only_their_own_results(
     assert "not finite" in report["skipped"]["a seed 1"]
     assert "b.png is not an image" in report["skipped"]["b seed 0"]
     assert "first a seed 1" in capsys.readouterr().out
+
+
+def test_an_evaluation_goes_on_with_the_adapter_that_it_began_with_and_with_no_other(
+        data, tmp_path, fake_model, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    def learn(number):
+        weights = {"fusion.a": torch.full((3,), float(number))}
+        return adapter_files.save(folder, weights, {"base": adapter_files.base_of("x", weights)})
+
+    def evaluated(*more):
+        return cli.main(["evaluate", "--data", str(data), "--points", "50", "--out",
+                         str(tmp_path / "out"), *more])
+
+    folder = tmp_path / "learnt"
+    with_adapter = ("--methods", "sdim", "--set", f"adaptation.folder={folder}")
+    learn(1)
+    monkeypatch.setattr(evaluate, "_draw", stop)
+    assert evaluated(*with_adapter) == 130
+    assert evaluated(*with_adapter) == 130  # the same one
+    newer = learn(2)
+    capsys.readouterr()
+    assert evaluated(*with_adapter) == 2
+    assert "another evaluation" in capsys.readouterr().err
+    shutil.rmtree(newer)
+    assert evaluated(*with_adapter) == 130
+    shutil.rmtree(folder / "000001")
+    learn(3)  # other weights under the same name
+    assert evaluated(*with_adapter) == 2
 
 
 def test_classical_fills_need_no_model(data, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -119,6 +120,18 @@ def test_another_evaluation_does_not_go_on_with_it(data: Path, tmp_path: Path,
     assert cli.main(arguments(data, tmp_path)) == 130
     assert cli.main(arguments(data, tmp_path, "--seeds", "1")) == 2
     assert "another evaluation" in capsys.readouterr().err
+
+
+def test_what_could_not_be_read_is_tried_again_when_its_cause_is_gone(
+        data: Path, tmp_path: Path, capsys) -> None:
+    broken = tmp_path / "data"
+    shutil.copytree(data, broken)
+    (broken / "gt").rename(broken / "elsewhere")
+    assert cli.main(arguments(broken, tmp_path / "out")) == 2
+    assert "no frame could be judged" in capsys.readouterr().err
+    (broken / "elsewhere").rename(broken / "gt")
+    assert cli.main(arguments(broken, tmp_path / "out")) == 0
+    assert len(report_of(tmp_path / "out")["frames"]) == 8
 
 
 def test_depth_of_another_program_is_judged_beside_ours(data: Path, tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def test_nothing_completed_says_the_first_reason(tmp_path, capsys):
     for name, messages, words in (
             ("apart", [(t, m, n) for t, m, n in moments(2, image=colour, camera_info=info)]
              + [("/depth", depth_of(n), stamp_of(n)) for n in (5, 6)],
-             "smallest gap since the last set is 0.400 s; set sync.offset_s"),
+             "the smallest gap between stamps is 0.400 s"),
             ("adrift", lidar_moments(1), "no transform from frame 'lidar' to 'camera_optical' (the "
              "bag has no transform on /tf_static or /tf)"),
             ("lost", lidar_moments(1) + [("/tf_static", transform(
@@ -240,6 +240,7 @@ def test_nothing_completed_says_the_first_reason(tmp_path, capsys):
         text = sentence(capsys)
         assert "no set of" in text and words in text
         assert facts_of(tmp_path / f"{name}_out")["completed"] == 0
+        assert not (tmp_path / f"{name}_out" / "completed").exists()  # for a corrected command
 
 
 @pytest.mark.parametrize(("problem", "code"), [

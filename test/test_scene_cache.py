@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -87,11 +88,16 @@ def test_the_reserved_scenes_are_the_same_each_time_and_have_exact_depth() -> No
     assert (one.truth > 0).mean() > 0.4 and one.sparse is None
 
 
-def test_rendering_processes_end_with_their_parent(tmp_path: Path) -> None:
-    """A killed training must not leave processes behind that wait for ever."""
-    code = ("import sys\nfrom pathlib import Path\nfrom sdim_ros.tools import scene_cache\n"
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_rendering_processes_end_with_their_parent_and_at_once(
+        tmp_path: Path, number: int) -> None:
+    """A killed training must not leave processes behind that wait for ever, and Ctrl-C must not
+    wait for all that could be rendered."""
+    code = ("import signal, sys\nfrom pathlib import Path\nfrom sdim_ros.tools import scene_cache\n"
             "scene_cache.FRAMES_PER_SHARD = 2\n"
             "if __name__ == '__main__':\n"
+            # Tests in the background of a shell ignore Ctrl-C, and what they start would as well.
+            "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             f"    frames = scene_cache.SceneFrames({str(tmp_path)!r}, (64, 48), 100_000)\n"
             "    scene_cache.render_missing([frames], 2)\n")
     script = tmp_path / "render.py"
@@ -104,7 +110,7 @@ def test_rendering_processes_end_with_their_parent(tmp_path: Path) -> None:
         assert parent.poll() is None and time.monotonic() < deadline
         time.sleep(0.2)
     children = process.children(recursive=True)
-    parent.kill()
-    parent.wait()
+    parent.send_signal(number)
+    parent.wait(timeout=30)
     gone, alive = psutil.wait_procs(children, timeout=30)
     assert len(gone) >= 2 and not alive

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -284,6 +285,20 @@ def test_an_interrupted_run_saves_and_ends_with_a_sentence(number: int, code: in
     assert f"Stopped at step {step} of 10000." in said
     loaded = checkpoint.load(ModelSettings(checkpoint=str(tmp_path / "run" / "last")))
     assert loaded.parameter_count() > 1000
+
+
+def test_ctrl_c_in_the_last_step_loses_no_validation(
+        frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    advance = Training.advance
+
+    def interrupted(run: Training, batches: object) -> dict[str, float]:
+        if run.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return advance(run, batches)
+
+    monkeypatch.setattr(Training, "advance", interrupted)
+    assert command(tmp_path, small_values(frames, steps=2)) == 0
+    assert checkpoint.load(ModelSettings(checkpoint=str(tmp_path / "run" / "checkpoint")))
 
 
 def test_ctrl_c_while_libraries_load_ends_with_a_sentence(tmp_path: Path) -> None:

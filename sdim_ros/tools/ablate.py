@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ from sdim_ros.tools.sampling import sample_points
 from sdim_ros.tools.scenes import render_reserved
 
 SECTIONS = {"seeds", "judge", "base", "common", "rows"}
+FINGERPRINT = "fingerprint.txt"  # beside a base
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,10 +65,16 @@ class Row:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train and judge every row that has no result yet; writes rows.jsonl and table.md."""
+    """Train and judge every row that has no result yet; writes rows.jsonl and table.md.
+
+    Raises:
+        BadSetting: the plan or --only cannot be used, or --out holds results of another plan.
+    """
     plan, rows = read_plan(args.config)
     wanted = _wanted(rows, args.only)
     console, results = Console(), make_folder(args.out) / "rows.jsonl"
+    _mend(results)
+    _refuse_another_plan(plan, rows, args.out, read_results(results))
     code = 0
     # Seed after seed, so that an unfinished table has all rows.
     for seed in plan["seeds"]:
@@ -83,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
             code = _train(changed(plan["common"], {**row.set, **start}), folder, args)
             if code == 0:
                 figures = judge(folder / "checkpoint", **plan["judge"])
-                _append(results, {"name": row.name, "seed": seed, **figures})
+                _append(results, {"name": row.name, "seed": seed, **figures,
+                                  "fingerprint": _fingerprint_of(row, plan)})
                 shutil.rmtree(folder)
     table = as_markdown(rows, read_results(results))
     checkpoint.write_text(args.out / "table.md", table)
@@ -200,6 +209,8 @@ def _train_base(
     code = _train({**recipe, "seed": recipe["seed"] + seed}, folder / "run", args)
     if code == 0:
         model = checkpoint.load(ModelSettings(checkpoint=str(folder / "run" / "checkpoint")))
+        # First: a base without one passes for an older one, of which nothing is known.
+        checkpoint.write_text(folder / FINGERPRINT, _fingerprint(recipe))
         checkpoint.save_stock(model, folder / "stock")
         shutil.rmtree(folder / "run")
     return code
@@ -212,6 +223,56 @@ def _train(recipe: Mapping[str, Any], folder: Path, args: argparse.Namespace) ->
     return train.run(argparse.Namespace(
         config=path, out=folder, cache=args.cache, steps=None, threads=args.threads,
         workers=args.workers, device="auto", allow_download=False))
+
+
+def _fingerprint(content: Any) -> str:
+    """Of a part of a plan, whatever the order of its keys."""
+    text = json.dumps(content, sort_keys=True, default=str)  # YAML knows dates, JSON does not
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _fingerprint_of(row: Row, plan: Mapping[str, Any]) -> str:
+    """Of all that the figures of a row depend on, but the seed."""
+    return _fingerprint([plan["base"], changed(plan["common"], row.set), plan["judge"]])
+
+
+def _refuse_another_plan(plan: Mapping[str, Any], rows: list[Row], out: Path,
+                         results: list[dict[str, Any]]) -> None:
+    """What was trained and judged in another way must not stand in the same table.
+
+    Results and bases without a fingerprint are older than fingerprints and taken as they are.
+    """
+    expected = {row.name: _fingerprint_of(row, plan) for row in rows}
+    for result in results:
+        name, seen = result["name"], result.get("fingerprint")
+        if seen is not None and seen != expected.get(name, seen):
+            raise BadSetting(
+                f"row {name}, seed {result['seed']}, of {out / 'rows.jsonl'} is of another plan "
+                f"(fingerprint {seen}, expected {expected[name]}): its recipe, base or judge has "
+                "changed since; give another --out, or delete that line to train it again")
+    for seed in plan["seeds"]:
+        path = out / f"base-{seed}" / FINGERPRINT
+        seen = path.read_text(encoding="utf-8") if path.is_file() else None
+        if seen is not None and seen != _fingerprint(plan["base"]):
+            raise BadSetting(
+                f"base {path.parent} is of another recipe (fingerprint {seen}, expected "
+                f"{_fingerprint(plan['base'])}): the plan's base has changed since; give another "
+                "--out, or delete that folder to train it again")
+
+
+def _mend(path: Path) -> None:
+    """Drop a last line that a kill cut short, so that the next one has a line of its own."""
+    text = path.read_bytes() if path.is_file() else b""
+    last = text.rpartition(b"\n")[2]
+    if not last:
+        return
+    try:
+        json.loads(last)
+    except ValueError:
+        os.truncate(path, len(text) - len(last))
+    else:  # an editor left out the end of the line
+        with path.open("ab") as file:
+            file.write(b"\n")
 
 
 def _append(path: Path, result: Mapping[str, Any]) -> None:

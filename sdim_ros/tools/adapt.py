@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -125,6 +126,7 @@ class Tuning:
             show()
             self._observe(frame)
             self._work(steps * (number + 1) // count)
+        self._work(steps)  # those of frames that could not be read
         self.adaptation.settle()
         self._note()
 
@@ -147,6 +149,7 @@ class Tuning:
                 self.skipped[f"{frame.name} seed {self.seed}"] = str(problem)
             self._observe(frame)
             self._work(steps * (number + 1) // count)
+        self._work(steps)
         return results
 
     def _observe(self, frame: Frame) -> None:
@@ -173,6 +176,7 @@ class Tuning:
 
 def run(args: argparse.Namespace) -> int:
     """Adapt and measure; writes the adapter, report.json, report.html and pictures."""
+    _check(args)
     settings, seeds = settings_from(args), sampling.parse_seeds(args.seeds)
     if settings.adaptation.folder:
         raise BadInput("arguments", "sdim adapt begins with the weights of the checkpoint: leave "
@@ -181,9 +185,10 @@ def run(args: argparse.Namespace) -> int:
     source = DatasetSource(args.data, args.dataset) if args.bag is None else BagSource(
         args.bag, parse_topics(args.topics), settings, args.gt_topic)
     out = make_folder(args.out)
+    # Counted as they come: of a bag's images some may have no depth.
+    count = sum(1 for _ in source.frames(args.every, None, lambda _: None))
+    _check_count(args, source, count)
     completer = load_completer(settings)
-    count = len(range(0, source.count, args.every))
-    _check(args, count)
     adaptation = Adaptation(completer, settings.adaptation, seeds[0])
     results: list[FrameResult] = []
     courses, skipped = [], {}
@@ -200,15 +205,18 @@ def run(args: argparse.Namespace) -> int:
             courses.append(course_of(
                 seed, adaptation, tuning.course.judgements, tuning.course.errors, poisons))
             skipped |= tuning.skipped
+    shutil.rmtree(out / "adapter", ignore_errors=True)  # that of another command
     if adaptation.version:
         base = settings.model.checkpoint or report.EMBEDDED
         adapter_files.save(out / "adapter", adaptation.weights(), {
             "base": adapter_files.base_of(base, adaptation.original()),
-            "command": " ".join(args.command_line), "steps": adaptation.status.steps,
+            "command": " ".join(args.command_line), "steps": adaptation.steps_in_use,
             "settings": dataclasses.asdict(settings.adaptation)})
     shown = [frame for number, *frame in tuning.frames(count - 1)]
     adaptation_report.write(out, args, settings, completer, results, courses, skipped,
                             adaptation_report.before_and_after(adaptation, shown))
+    if not results:
+        raise BadInput("no_result", f"no frame could be measured: {next(iter(skipped.values()))}")
     return 0
 
 
@@ -243,10 +251,29 @@ def _both(original: list[FrameResult], adapted: list[FrameResult]) -> list[Frame
     return both
 
 
-def _check(args: argparse.Namespace, count: int) -> None:
+def _check(args: argparse.Namespace) -> None:
+    """What the flags tell by themselves, before anything is opened."""
     if args.every < 1 or (args.steps is not None and args.steps < 1):
         raise BadInput("arguments", f"--every {args.every} --steps {args.steps}: expected at "
                        "least 1")
+    if args.points is not None:
+        sampling.parse_amount(args.points)
+    if args.bag is not None and (args.data or args.dataset):
+        raise BadInput("arguments", "--bag beside --data or --dataset: expected one of them")
+    for flag in ("topics", "gt_topic"):
+        if args.bag is None and getattr(args, flag) is not None:
+            raise BadInput("arguments", f"--{flag.replace('_', '-')} is for --bag: give that too, "
+                           "or leave it out")
+    if args.online and args.adapt is not None:
+        raise BadInput("arguments", f"--adapt {args.adapt} beside --online, where every frame "
+                       "adapts and measures: expected one of them")
+
+
+def _check_count(args: argparse.Namespace, source: Source, count: int) -> None:
+    """Whether there are frames enough."""
+    if not count:
+        raise BadInput("no_result", "there is no frame to learn from" + "".join(
+            f": {n} messages left out, {why}" for why, n in list(source.left_out.items())[:1]))
     if args.adapt is not None and not 0 < args.adapt < count:
         raise BadInput("arguments", f"--adapt {args.adapt}: expected 1 to {count - 1}, since "
                        f"there are {count} frames and some must measure")

@@ -22,7 +22,7 @@ from sdim_ros.core.asking import Reading
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import with_values
 from sdim_ros.core.model import SdimModel
-from sdim_ros.core.types import BadSetting, Frame, SdimError
+from sdim_ros.core.types import BadInput, BadSetting, Frame, SdimError
 from sdim_ros.tools import bench_plot, report, throughput
 from sdim_ros.tools.complete import (
     add_model_arguments,
@@ -35,6 +35,8 @@ from sdim_ros.tools.error_curve import error_over_queries
 from sdim_ros.tools.sampling import sample_points
 from sdim_ros.tools.training.qwen_3b import random_3b
 
+BUDGETS = "500,1500"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``sdim bench``."""
@@ -44,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--node", action="store_true",
                         help="time the stages of the ROS node instead, on an image and a cloud")
     parser.add_argument("--rounds", type=int, default=3, help="repetitions; medians are reported")
-    parser.add_argument("--budgets", default="500,1500", metavar="N,N",
-                        help="queries of whole frames that are timed (default 500,1500)")
+    parser.add_argument("--budgets", metavar="N,N",
+                        help=f"queries of whole frames that are timed (default {BUDGETS})")
     parser.add_argument("--curves", action="store_true",
                         help="time over resolution, queries and points too, with a plot")
     parser.add_argument("--data", type=Path, metavar="FOLDER",
@@ -53,12 +55,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--random-weights", choices=["qwen2.5-vl-3b"],
                         help="time the real 3B configuration without its weights")
     parser.add_argument("--layers", type=int, metavar="N",
-                        help="so many layers of it, to try the command on a small machine")
+                        help="with --random-weights: so many layers of it, to try the command on "
+                        "a small machine")
     add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure on Motorcycle, cut to 640 x 480, with 500 points; print and write the report."""
+    """Measure on Motorcycle, cut to 640 x 480, with 500 points; print and write the report.
+
+    Raises:
+        BadInput: ``arguments``: flags that contradict each other.
+        BadSetting: a number out of range, or a checkpoint that cannot be timed.
+    """
+    _check(args)
     sample = motorcycle()
     cut = np.s_[:480, :640]
     frame = Frame(sample.image[cut], sample_points(sample.truth[cut], "500", 0))
@@ -69,12 +78,7 @@ def run(args: argparse.Namespace) -> int:
             f"1 <= naive <= queries <= {missing}, and at least one round")
     if args.node:
         return _time_node(args, Frame(sample.image[cut], sample.truth[cut], sample.camera))
-    budgets = [int(n) for n in args.budgets.split(",") if n.strip().isdigit()]
-    if not budgets or max(budgets) > missing or min(budgets) < 1:
-        raise BadSetting(f"--budgets {args.budgets}: expected numbers from 1 to {missing}, "
-                         "separated by commas")
-    if args.data is not None and not args.curves:
-        raise BadSetting(f"--data {args.data}: its error is one of the curves; add --curves")
+    budgets = _budgets(BUDGETS if args.budgets is None else args.budgets, missing)
     completer = _completer(args)
     if completer.model.config.addressing != "point":
         raise BadSetting("this checkpoint names pixels by text; the benchmark times point tokens")
@@ -93,6 +97,43 @@ def run(args: argparse.Namespace) -> int:
     Console().print(_table(figures, completer.description))
     Console().print(_throughput_table(figures["throughput"]))
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse flags that would be left out, before anything is read.
+
+    Raises:
+        BadInput: ``arguments``.
+    """
+    if args.data is not None and not (args.curves or args.node):
+        raise BadInput("arguments",
+                       f"--data {args.data}: its error is one of the curves; add --curves")
+    values = {"--curves": args.curves or None, "--data": args.data, "--budgets": args.budgets,
+              "--random-weights": args.random_weights, "--layers": args.layers}
+    given = [flag for flag, value in values.items() if value is not None]
+    misplaced = {
+        **{f"{flag} is not for --node": args.node for flag in given},
+        "--layers is for --random-weights": "--layers" in given and not args.random_weights,
+        "--checkpoint is not for --random-weights":
+            args.random_weights and args.checkpoint is not None,
+    }
+    for text, wrong in misplaced.items():
+        if wrong:
+            raise BadInput("arguments", f"{text}: leave it out")
+
+
+def _budgets(text: str, most: int) -> list[int]:
+    """Of ``"500,1500"``; a word left out would be a figure that nobody misses.
+
+    Raises:
+        BadSetting: a word is no number, or out of range.
+    """
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        if not word.isdecimal() or not 1 <= int(word) <= most:
+            raise BadSetting(f"--budgets {text}: expected numbers from 1 to {most}, separated by "
+                             f"commas, and {word!r} is none")
+    return [int(word) for word in words]
 
 
 def _completer(args: argparse.Namespace) -> Completer:

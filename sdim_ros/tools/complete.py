@@ -20,6 +20,7 @@ from sdim_ros.tools.datasets.frames import Sample, frame_names
 from sdim_ros.tools.datasets.frames_folder import FramesFolder
 from sdim_ros.tools.results import FrameResult, judge
 
+DEPTH_SCALE = 1000.0
 CONFIDENCE_SCALE = 65535
 
 
@@ -27,8 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``sdim complete``."""
     parser.add_argument("--image", help="image file; goes with --sparse")
     parser.add_argument("--sparse", help="sparse depth: PNG of 16 bits, or .npy in metres")
-    parser.add_argument("--depth-scale", type=float, default=1000.0, metavar="S",
-                        help="metres = PNG value / S, in and out (default 1000)")
+    parser.add_argument("--depth-scale", type=float, metavar="S",
+                        help=f"metres = PNG value / S, in and out (default {DEPTH_SCALE:g}); a "
+                        "frames folder says its own")
     parser.add_argument("--data", metavar="FOLDER", help="a frames folder instead of one image")
     parser.add_argument("--out", required=True, metavar="DIR", help="where the results go")
     add_model_arguments(parser)
@@ -162,6 +164,9 @@ def write_result(
 def _inputs(args: argparse.Namespace) -> tuple[Sequence[Sample], float]:
     """The frames to complete and the scale of their depth PNGs."""
     if args.data is not None and args.image is None and args.sparse is None:
+        if args.depth_scale is not None:
+            raise BadInput("arguments", f"--depth-scale {args.depth_scale:g} with --data: "
+                           "frames.json says the scale, in and out; leave it out")
         folder = FramesFolder(args.data)
         if not (folder.folder / "sparse").is_dir():
             raise BadInput(
@@ -171,10 +176,11 @@ def _inputs(args: argparse.Namespace) -> tuple[Sequence[Sample], float]:
         return folder, folder.depth_scale
     if args.data is not None or args.image is None or args.sparse is None:
         raise BadInput("arguments", "give either --image with --sparse, or --data")
-    if not args.depth_scale > 0:
-        raise BadInput("arguments", f"--depth-scale {args.depth_scale}: expected more than 0")
-    sparse = read_depth(args.sparse, args.depth_scale)
-    return [Sample(Path(args.image).stem, read_image(args.image), sparse, None)], args.depth_scale
+    scale = DEPTH_SCALE if args.depth_scale is None else args.depth_scale
+    if not scale > 0:
+        raise BadInput("arguments", f"--depth-scale {scale}: expected more than 0")
+    sparse = read_depth(args.sparse, scale)
+    return [Sample(Path(args.image).stem, read_image(args.image), sparse, None)], scale
 
 
 def _measured(sample: Sample) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,24 @@ class Evaluation:
         asked = {key: value for key, value in vars(self.args).items() if key not in free}
         folder = Path(self.settings.model.checkpoint or "-")
         files = sorted(folder.glob("*.*")) if folder.is_dir() else []
-        return {**asked, "weights": [[f.name, f.stat().st_size, f.stat().st_mtime] for f in files]}
+        weights = [[f.name, f.stat().st_size, f.stat().st_mtime] for f in files]
+        return {**asked, "weights": weights, **self._adapter()}
+
+    def _adapter(self) -> dict[str, str]:
+        """Name and checksum of the newest adapter: a node may save another while this runs."""
+        if not self.settings.adaptation.folder or not self.needs_model:
+            return {}
+        from sdim_ros.core.adapter_files import ABOUT, NUMBERED  # with PyTorch, as the model is
+
+        folder = Path(self.settings.adaptation.folder).expanduser()
+        saved = [path for path in folder.glob(f"*/{ABOUT}")
+                 if NUMBERED.fullmatch(path.parent.name)]
+        if not saved:
+            return {}
+        newest = max(saved, key=lambda path: int(path.parent.name))
+        # It holds the checksum of the weights.
+        return {"adapter": newest.parent.name,
+                "adapter_sha256": hashlib.sha256(newest.read_bytes()).hexdigest()}
 
     def load(self, device: str | None) -> None:
         """Load the model where a method needs it."""

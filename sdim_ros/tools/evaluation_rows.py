@@ -50,8 +50,8 @@ class Crew:
 class Rows:
     """Lines of results in a folder, a file for each process; the same evaluation goes on.
 
-    A line holds what was evaluated (its key) and a `FrameResult`, or why there is none. A line
-    that a kill cut short is dropped.
+    A line holds what was evaluated (its key) and a `FrameResult`, or why there is none. What had
+    no result is tried again, since its cause may be gone; a line that a kill cut short is dropped.
 
     Args:
         folder: made where it is missing.
@@ -70,6 +70,9 @@ class Rows:
             folder.mkdir(parents=True, exist_ok=True)
             if not asked.exists():
                 _write(asked, text)
+            for path in folder.glob("*.jsonl"):
+                kept = [row for row in _lines(path) if "result" in row]
+                _write(path, "".join(json.dumps(row) + "\n" for row in kept))
         crew.wait()
         if asked.read_text(encoding="utf-8") != text:
             raise BadInput(
@@ -77,9 +80,7 @@ class Rows:
                 "give the command that began it, to go on, or another --out, or delete it")
         self._done = {row["key"]: row for row in self._read()}
         crew.wait()  # before anybody writes
-        path = folder / f"{crew.rank}.jsonl"
-        _write(path, "".join(json.dumps(row) + "\n" for row in _lines(path)))
-        self._file = path.open("a", encoding="utf-8")
+        self._file = (folder / f"{crew.rank}.jsonl").open("a", encoding="utf-8")
 
     def __contains__(self, key: str) -> bool:
         return key in self._done

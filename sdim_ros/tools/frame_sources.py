@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sdim_ros.core.config import Settings
+from sdim_ros.core.config import Settings, sources_of
 from sdim_ros.core.frame_reader import FrameReader, Stages
 from sdim_ros.core.projection import clean_depth
 from sdim_ros.core.sensor_data import stamp_ns
@@ -99,7 +99,8 @@ class BagSource(Source):
             if reference is None and GROUND_TRUTH in bag.topics:
                 reference = GROUND_TRUTH
             self.reference = reference
-            self.topics = choose_topics(bag, named, reference)
+            self.topics = choose_topics(
+                bag, named, reference, sources_of(settings.input.sources))
             self.count = bag.topics[self.topics["image"]].count
 
     def frames(self, every: int, limit: int | None, warn: Callable[[str], None]

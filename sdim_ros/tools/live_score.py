@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from sdim_ros.core.config import SOURCES, Settings, with_values
+from sdim_ros.core.config import SOURCES, Settings, sources_of, with_values
 from sdim_ros.core.frame_reader import Stages
 from sdim_ros.core.projection import clean_depth, coloured_points
 from sdim_ros.core.sensor_data import read_depth, stamp_ns
@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     settings, remaps = _settings(args), _remaps(args.remap)
     with Bag(args.bag) as bag, ExitStack() as opened:
         _refuse_ros1(bag)
-        topics = choose_topics(bag, parse_topics(args.topics), args.gt_topic)
+        topics = choose_topics(bag, parse_topics(args.topics), args.gt_topic,
+                               sources_of(settings.input.sources) if settings else ())
         hide = None if args.points is None else _hider(args, bag, topics)
         if settings is not None:
             settings = _of_the_bag(settings, bag, topics)

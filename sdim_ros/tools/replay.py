@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from sdim_ros.core.config import Settings, with_values
+from sdim_ros.core.config import Settings, sources_of, with_values
 from sdim_ros.core.evidence import RecentErrors
 from sdim_ros.core.frame_reader import BadMessage, FrameReader, Reading, Stages
 from sdim_ros.core.metrics import held_out_mask
@@ -89,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
             raise BadInput("arguments", f"--{flag} is for --live: give that too, or leave it out")
     settings, named = settings_of(args), parse_topics(args.topics)
     with Bag(args.bag) as bag, ExitStack() as opened:
-        topics = choose_topics(bag, named, args.gt_topic)
+        topics = choose_topics(
+            bag, named, args.gt_topic, sources_of(settings.input.sources))
         out = make_folder(args.out)
         writer = BagWriter(out / "completed", storage=args.storage)
         rerun = opened.enter_context(RerunFile(args.rerun)) if args.rerun else None
@@ -102,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
                 stopped = replay.go(out)
         except BadInput as problem:  # the disk is full; the numbers are still there
             stopped = problem
+        if not replay.outcome.results:  # so that a corrected command may be given
+            shutil.rmtree(out / "completed", ignore_errors=True)
         content = report_of(args, replay, settings, topics, completer.description, stopped)
         conclude(replay, content, out)
         if stopped is not None:

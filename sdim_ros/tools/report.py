@@ -260,6 +260,8 @@ def contribution(report: Mapping[str, Any]) -> str:
     trust = methods["sdim"]["trust"]
     if trust == 0:
         return "the model adds nothing here (trust 0)"
+    if _error(methods["fill_only"], "mae") == 0:
+        return "every known pixel was given, so nothing is left that judges (--points gives a part)"
     mae, rmse = (_change(methods, "fill_only", metric) for metric in ("mae", "rmse"))
     effects = " and ".join(
         f"leaves {name} as it is" if abs(change) < 0.0005
@@ -296,7 +298,10 @@ def against_classical(report: Mapping[str, Any]) -> str:
 
 def _change(methods: Mapping[str, Any], other: str, metric: str) -> float:
     """How much higher the error of sdim is than that of the other, as a share of the latter."""
-    return _error(methods["sdim"], metric) / _error(methods[other], metric) - 1
+    ours, others = _error(methods["sdim"], metric), _error(methods[other], metric)
+    if others == 0:
+        return math.inf if ours else 0.0
+    return ours / others - 1
 
 
 def notes(result: FrameResult) -> str:

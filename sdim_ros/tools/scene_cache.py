@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import cv2
@@ -96,28 +96,35 @@ def render_missing(frames: Sequence[SceneFrames], workers: int,
     for path, _, _ in todo:
         path.parent.mkdir(parents=True, exist_ok=True)
     # Fresh processes: a fork of one that has used OpenCV's threads can wait for them for ever.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _serve, (os.getpid(),)) as pool:
-        made = [pool.submit(save_shard, *shard) for shard in todo]
-        for done, shard in enumerate(as_completed(made), 1):
-            shard.result()
-            report(done, len(todo))
+    context = get_context("spawn")
+    given_up = context.Event()
+    with ProcessPoolExecutor(workers, context, _serve, (os.getpid(), given_up)) as pool:
+        try:
+            made = [pool.submit(save_shard, *shard) for shard in todo]
+            for done, shard in enumerate(as_completed(made), 1):
+                shard.result()
+                report(done, len(todo))
+        except BaseException:  # Ctrl-C: nobody waits for the other shards
+            given_up.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-def _serve(parent: int) -> None:
+def _serve(parent: int, given_up: Event) -> None:
     """How a rendering process starts: one thread, Ctrl-C is the parent's, and so is its life."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def follow() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
+        while os.getppid() == parent and not given_up.wait(1):
+            pass
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
 
 
 def save_shard(path: Path, seeds: Sequence[int], size: tuple[int, int]) -> None:
-    """Render frames into one file, which appears when it is complete.
+    """Render frames into one file, which appears when it is complete; several may make the same.
 
     Each frame is an own entry, image and depth code as lossless PNG, so that one can be read
     without the others.
@@ -133,7 +140,7 @@ def save_shard(path: Path, seeds: Sequence[int], size: tuple[int, int]) -> None:
         entries[f"image_{number}"] = _png(image)
         entries[f"depth_{number}"] = _png(code)
         intrinsics.append((camera.fx, camera.fy, camera.cx, camera.cy))
-    partial_path = path.with_suffix(".partial.npz")
+    partial_path = path.with_suffix(f".{os.getpid()}.partial.npz")
     np.savez(partial_path, intrinsics=np.array(intrinsics), **entries)
     partial_path.replace(path)
 

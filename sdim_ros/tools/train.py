@@ -80,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
             bar.update(task, completed=training.step, note=_note(figures))
             stopped = parallel.sum([stop.signal])[0] > 0
             last = training.step == end
-            if not stopped and (last or _due(training.step, every.validate_every)):
+            # Also when it is told to stop: nobody comes by this step again.
+            if last or _due(training.step, every.validate_every):
                 errors = validation.validate(training, frames.validation)
                 training.judged(errors["answers"])
                 log.figures(training.step, "validation", errors)

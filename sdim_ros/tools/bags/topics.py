@@ -42,14 +42,15 @@ def parse_topics(text: str | None) -> dict[str, str]:
     return topics
 
 
-def choose_topics(bag: Bag, named: Mapping[str, str], reference: str | None = None
-                  ) -> dict[str, str]:
+def choose_topics(bag: Bag, named: Mapping[str, str], reference: str | None = None,
+                  wanted: Sequence[str] = ()) -> dict[str, str]:
     """Topics by role: ``image``, ``camera_info``, one source or more, and perhaps
     ``sparse_camera_info``, where the depth image is of another camera.
 
     Args:
         named: by the user, taken as they are; the others are found by type and encoding.
         reference: topic of the ground truth, which is no input.
+        wanted: sources that a set must have, as ``input.sources`` names them; empty = any.
 
     Raises:
         BadInput: ``topics``: one is missing, is of another type, or may be several; the bag's
@@ -57,6 +58,9 @@ def choose_topics(bag: Bag, named: Mapping[str, str], reference: str | None = No
     """
     for role, topic in named.items():
         _check(bag, topic, KINDS[role], f"--topics {role}={topic}")
+        if wanted and role in SOURCES and role not in wanted:
+            raise BadInput("topics", f"--topics {role}={topic}: input.sources = "
+                           f"{','.join(wanted)} leaves it out: expected it in both or in neither")
     if reference is not None:
         _check(bag, reference, KINDS["sparse_depth"], f"--gt-topic {reference}")
     found = _Finder(bag, reference)
@@ -65,13 +69,16 @@ def choose_topics(bag: Bag, named: Mapping[str, str], reference: str | None = No
         chosen["image"] = found.image()
     if "camera_info" not in chosen:
         chosen["camera_info"] = found.camera_info(chosen["image"])
-    if not set(SOURCES) & set(chosen):
-        source, topic = found.source({*chosen.values()})
+    if not wanted and not set(SOURCES) & set(chosen):
+        source, topic = found.source({*chosen.values()}, SOURCES)
         chosen[source] = topic
-    beside = _camera_info_beside(chosen.get("sparse_depth", ""))
-    if "sparse_camera_info" not in chosen and beside in bag.topics and (
-            beside != chosen["camera_info"]):
-        chosen["sparse_camera_info"] = beside
+    for source in wanted:
+        if source not in chosen:
+            _, chosen[source] = found.source({*chosen.values()}, [source])
+    if "sparse_depth" in chosen and "sparse_camera_info" not in chosen:
+        beside = _camera_info_beside(chosen["sparse_depth"])
+        if beside in bag.topics and beside != chosen["camera_info"]:
+            chosen["sparse_camera_info"] = beside
     return chosen
 
 
@@ -99,13 +106,16 @@ class _Finder:
         return self._one("camera_info", f"CameraInfo of {image}", [
             t for t in self._candidates if t.kind == CAMERA_INFO])
 
-    def source(self, taken: set[str]) -> tuple[str, str]:
-        """A source's name and its topic."""
+    def source(self, taken: set[str], among: Sequence[str]) -> tuple[str, str]:
+        """The name of one of these sources, and its topic."""
         sources = {t.name: source for t in self._candidates if t.name not in taken
-                   for source in SOURCES if self._is(t, source)}
+                   for source in among if self._is(t, source)}
         candidates = [t for t in self._candidates if t.name in sources]
-        topic = self._one("points", "measured depth (PointCloud2, DisparityImage, or Image in "
-                          f"{', '.join(DEPTH_ENCODINGS)})", _narrowed(candidates, _has_node_name))
+        kinds = {"points": "PointCloud2", "disparity": "DisparityImage",
+                 "sparse_depth": f"Image in {', '.join(DEPTH_ENCODINGS)}"}
+        topic = self._one("points" if len(among) > 1 else among[0], "measured depth ("
+                          f"{' or '.join(kinds[source] for source in among)})",
+                          _narrowed(candidates, _has_node_name))
         return sources[topic], topic
 
     def _is(self, topic: Topic, source: str) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from sdim_ros.core import sensor_data
 from sdim_ros.core.calibration import read_camera
-from sdim_ros.core.compressed import read_compressed_colour
+from sdim_ros.core.compressed import read_compressed_colour, read_compressed_depth
 from sdim_ros.core.config import InputSettings, ProjectionSettings, SyncSettings
 from sdim_ros.core.projection import clean_depth, lidar_to_sparse, pose_matrix
 from sdim_ros.core.sensor_data import stamp_ns
@@ -69,9 +69,8 @@ class BagFrames(Frames):
                                      self.pose, ProjectionSettings())
         else:
             limits = InputSettings()
-            sparse, _ = clean_depth(
-                self._of("sparse_depth", sensor_data.read_depth, message, limits.max_pixels),
-                limits.min_depth_m, limits.max_depth_m)
+            sparse, _ = clean_depth(self._of("sparse_depth", _depth, message),
+                                    limits.min_depth_m, limits.max_depth_m)
         if sparse.shape != image.shape[:2]:
             raise BadInput(
                 "size_mismatch", f"{self.bag}: {topic} is {sparse.shape[1]}x{sparse.shape[0]}, "
@@ -141,3 +140,9 @@ def _colour(message: Any) -> np.ndarray:
     if hasattr(message, "encoding"):
         return sensor_data.read_colour(message, InputSettings().max_pixels)
     return read_compressed_colour(message, InputSettings().max_pixels)
+
+
+def _depth(message: Any) -> np.ndarray:
+    """(H, W) float32 metres of an Image or a CompressedImage of compressedDepth."""
+    read = sensor_data.read_depth if hasattr(message, "encoding") else read_compressed_depth
+    return read(message, InputSettings().max_pixels)
