@@ -125,17 +125,19 @@ def test_a_wrong_flag_ends_with_one_line_and_code_2(
     assert expected in error and error.count("\n") == 1
 
 
-def test_without_a_frame_that_measures_it_says_why_and_leaves_no_adapter(
+def test_without_a_frame_that_measures_it_says_why_and_keeps_what_a_robot_has_learnt(
         tmp_path: Path, capsys) -> None:
     (tmp_path / "data" / "rgb").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "data" / "rgb" / "0.png"), scene(0)[0])
     (tmp_path / "data" / "frames.json").write_text(json.dumps(
         {"depth_scale": 1000, "frames": [{"name": "0"}]}))
-    (tmp_path / "out" / "adapter").mkdir(parents=True)
+    (tmp_path / "out" / "adapter" / "000007").mkdir(parents=True)
     assert cli.main(["adapt", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"),
                      *FAST]) == 2
-    assert "no frame could be measured: frame 0 has neither" in capsys.readouterr().err
-    assert not (tmp_path / "out" / "adapter").exists()
+    said = capsys.readouterr()
+    assert "no frame could be measured: frame 0 has neither" in said.err
+    assert "no adapter was written" in said.out
+    assert [path.name for path in (tmp_path / "out" / "adapter").iterdir()] == ["000007"]
 
 
 def test_all_points_may_teach_where_nothing_is_left_to_judge(tmp_path: Path, capsys) -> None:
@@ -146,6 +148,8 @@ def test_all_points_may_teach_where_nothing_is_left_to_judge(tmp_path: Path, cap
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["adaptation"]["runs"][0]["steps_with_rolled_back"] == 2
     assert "nothing is left that judges" in (tmp_path / "out" / "report.html").read_text()
+    assert cli.main(["adapt", "--bag", str(bag), "--steps", "2", "--online", "--out",
+                     str(tmp_path / "live"), *FAST]) == 0
 
 
 def test_the_frames_of_a_bag_are_the_sets_that_come_together_and_get_all_steps(

@@ -125,6 +125,16 @@ def test_a_folder_with_no_frame_that_works_ends_with_code_2_and_a_report(
     assert "none of 5 frames could be completed" in capsys.readouterr().err
 
 
+def test_a_frame_in_a_folder_of_its_own_is_completed_like_the_others(folder):
+    for kind in ("rgb", "sparse"):
+        (folder / kind / "left").mkdir()
+        (folder / kind / "a.png").rename(folder / kind / "left" / "0.png")
+    index = {"depth_scale": 1000, "frames": [{"name": "left/0"}]}
+    (folder / "frames.json").write_text(json.dumps(index))
+    assert cli.main(["complete", "--data", str(folder), "--out", str(folder / "out")]) == 0
+    assert (folder / "out" / "left__0_depth.npy").is_file()
+
+
 def test_ground_truth_is_never_the_input(folder, capsys):
     shutil.rmtree(folder / "sparse")
     assert run_folder(folder) == (2, set())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from models import CONFIG, frame, random_model
 
-from sdim_ros.core import engine, fill
+from sdim_ros.core import asking, engine, fill
 from sdim_ros.core.completer import Completer, with_random_weights
 from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.evidence import RecentErrors
@@ -289,6 +289,28 @@ def test_passes_that_do_not_fit_into_memory_are_halved_and_the_answers_stay(
     completer.reconfigure(Settings())
     completer.complete(scene())
     assert 20 <= max(sizes[failed:]) <= 40 and len(too_large) == refused
+
+
+def test_more_queries_are_tried_again_some_time_after_memory_ran_out(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where another process had the memory for a moment."""
+    few = with_values(Settings(), {"queries.budget": 150, "fill.calibration_points": 20})
+    completer, spell, sizes = Completer(few, random_model()), engine.spell, []
+    most = 20
+
+    def small_memory(model: object, prefix: object, suffix: torch.Tensor, *rest: object) -> object:
+        if len(suffix) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        sizes.append(len(suffix))
+        return spell(model, prefix, suffix, *rest)
+
+    monkeypatch.setattr(engine, "spell", small_memory)
+    monkeypatch.setattr(asking, "PATIENCE", 1)
+    completer.complete(scene())
+    most = 10_000
+    for _ in range(5):
+        completer.complete(scene())
+    assert max(sizes) > 100
 
 
 def test_a_frame_without_memory_is_tried_once_more_with_as_little_at_a_time_as_possible(

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools import sampling
 from sdim_ros.tools.datasets.catalogue import open_source
-from sdim_ros.tools.datasets.files import read_depth, write_depth_png
+from sdim_ros.tools.datasets.files import read_depth, read_image, write_depth_png
 from sdim_ros.tools.datasets.frames import frame_names
 from sdim_ros.tools.datasets.frames_folder import FramesFolder
 from sdim_ros.tools.datasets.motorcycle import motorcycle_stereo
@@ -52,7 +54,15 @@ def test_a_frames_folder_gives_metres_rgb_camera_and_stamp(folder):
 def test_points_come_from_sparse_and_the_reference_from_gt(folder):
     a, b = FramesFolder(folder)
     assert a.measured is a.sparse and a.reference is a.truth
-    assert b.measured is b.truth and b.reference is b.truth
+    assert b.reference is b.truth
+    with pytest.raises(BadInput, match="frame b has no sparse/b.png: expected one as other"):
+        b.measured  # the whole reference would be given to it, and to no other
+
+
+def test_points_come_from_the_reference_where_no_frame_has_a_sensor(folder):
+    shutil.rmtree(folder / "sparse")
+    for sample in FramesFolder(folder):
+        assert sample.measured is sample.truth
 
 
 def test_names_are_known_without_reading_the_frames(folder):
@@ -97,6 +107,7 @@ def test_a_spoilt_folder_is_refused_with_the_file_and_what_was_expected(folder, 
 
 def test_a_frame_without_any_depth_says_which_files_it_needs(folder):
     (folder / "gt" / "b.png").unlink()
+    shutil.rmtree(folder / "sparse")
     with pytest.raises(BadInput, match="sparse/b.png or gt/b.png"):
         FramesFolder(folder)[1].measured
 
@@ -156,3 +167,21 @@ def test_outliers_spoil_their_share_within_the_percentiles_and_nothing_else():
     assert changed.sum() == 150
     assert ((spoilt > 0) == (sparse > 0)).all()
     assert low <= spoilt[changed].min() and spoilt[changed].max() <= high
+
+
+def test_images_are_read_as_8_bits_in_the_order_of_their_pixels(tmp_path):
+    colour = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    for name, image in (("grey", colour[..., 0]), ("clear", np.dstack([colour, colour[..., 0]]))):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+    assert (read_image(tmp_path / "grey.png") == colour[..., :1]).all()
+    assert (read_image(tmp_path / "clear.png") == colour[..., ::-1]).all()
+    cv2.imwrite(str(tmp_path / "deep.png"), colour.astype(np.uint16) * 100)
+    with pytest.raises(BadInput, match="deep.png is of uint16: expected 8 bits a channel"):
+        read_image(tmp_path / "deep.png")
+    # A note to turn it by 180 degrees, which a depth map beside it has not.
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    half = np.zeros((8, 16, 3), np.uint8)
+    half[:, :8] = 255
+    Image.fromarray(half).save(tmp_path / "turned.jpg", exif=turned, quality=100)
+    assert read_image(tmp_path / "turned.jpg")[:, :6].min() > 200

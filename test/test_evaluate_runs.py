@@ -149,6 +149,17 @@ def test_depth_of_another_program_is_judged_beside_ours(data: Path, tmp_path: Pa
     assert "perfect" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_two_folders_of_one_name_are_not_one_method(data: Path, tmp_path: Path, capsys) -> None:
+    for run in ("a", "b=2"):
+        (tmp_path / run / "depth").mkdir(parents=True)
+        for path in (data / "gt").iterdir():
+            shutil.copy(path, tmp_path / run / "depth")
+    flags = [word for run in ("a", "b=2") for word in ("--predictions", str(
+        tmp_path / run / "depth"))]
+    assert cli.main(arguments(data, tmp_path / "out", *flags)) == 2
+    assert "there is a method depth already" in capsys.readouterr().err
+
+
 def test_other_programs_depth_belongs_to_one_draw(data: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "some").mkdir()
     for number in range(8):

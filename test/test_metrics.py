@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from sdim_ros.core import metrics as module
 from sdim_ros.core.metrics import (
     METRICS,
     bootstrap_ci,
@@ -204,3 +205,10 @@ def test_a_pair_counts_only_where_both_have_a_number() -> None:
     found = paired_difference([1.0, np.nan, 3.0], [2.0, 1.0, np.nan])
     assert (found["difference"], found["relative"], found["images"]) == (-1.0, -0.5, 1)
     assert math.isnan(paired_difference([np.nan], [1.0])["difference"])
+
+
+def test_the_interval_of_very_many_images_is_drawn_in_parts(monkeypatch):
+    values = np.random.default_rng(0).normal(1.0, 0.1, 300)
+    at_once = bootstrap_ci(values)
+    monkeypatch.setattr(module, "DRAWN_AT_ONCE", 1000)
+    assert bootstrap_ci(values) == at_once

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from sdim_ros.core.types import Stats
-from sdim_ros.tools import overview, report
+from sdim_ros.tools import overview, report, report_tables
 from sdim_ros.tools.results import FrameResult, judge, judge_by_range, judge_doubts
 
 
@@ -39,6 +39,35 @@ def test_methods_are_averaged_over_frames_with_an_interval():
     low, high = held_out["ci95"]["mae"]
     assert 0.1 - 1e-6 <= low < 0.2 < high <= 0.3 + 1e-6
     assert built["methods"]["linear"]["ms_per_frame"]["median"] == 3.0
+
+
+def test_draws_of_one_image_are_no_images_of_their_own():
+    draws = [dataclasses.replace(result(error, name), seed=seed)
+             for name, errors in (("a", (0.1, 0.2)), ("b", (0.5, 0.6)))
+             for seed, error in enumerate(errors)]
+    held_out = report.build({}, draws)["methods"]["linear"]["held_out"]
+    assert held_out["images"] == 2 and held_out["mae"] == pytest.approx(0.35)
+    alone = report.build({}, [result(0.15), result(0.55, "b")])["methods"]["linear"]["held_out"]
+    assert held_out["ci95"]["mae"] == pytest.approx(alone["ci95"]["mae"])
+    one = report.build({}, draws[:2])["methods"]["linear"]["held_out"]
+    assert one["images"] == 1 and np.isnan(one["ci95"]["mae"]).all()
+
+
+def test_a_map_with_holes_is_neither_best_nor_the_measure_of_others():
+    def both(error_m: float, name: str) -> FrameResult:
+        reference = np.full((4, 5), 2.0, np.float32)
+        given, holes = np.zeros_like(reference), np.full_like(reference, 2.1)
+        given[0, :], holes[3, :] = 2.0, 0  # where it would be hard
+        return FrameResult(name, 0, 5, {
+            "sdim": judge(reference + error_m, reference, given),
+            "other": judge(holes, reference, given)}, {})
+
+    built = report.build({}, [both(0.2, "a"), both(0.3, "b")])
+    assert built["methods"]["other"]["held_out"]["missing"] == pytest.approx(1 / 3)
+    assert built["paired"]["against"]["other"] == {}
+    table = report_tables.errors(built["methods"], "held_out")
+    assert not [cell for group in table.groups for _, cells in group.rows for cell in cells
+                if cell.kind == "best"]
 
 
 def test_doubted_points_are_held_against_those_that_were_replaced():

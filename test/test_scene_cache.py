@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,16 @@ def test_the_reserved_scenes_are_the_same_each_time_and_have_exact_depth() -> No
     assert (one.image == again.image).all() and (one.truth == again.truth).all()
     assert one.image.shape == (480, 640, 3) and not (one.image == other.image).all()
     assert (one.truth > 0).mean() > 0.4 and one.sparse is None
+
+
+def test_a_rendering_process_that_is_killed_ends_the_rendering_with_an_error(tmp_path) -> None:
+    """As the system does where memory runs out; nothing may wait for the one that is gone."""
+    def kill(*_: object) -> None:
+        child, *_ = [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
+        child.kill()
+
+    with pytest.raises(BrokenProcessPool):
+        render_missing([SceneFrames(tmp_path, (64, 48), 1000)], 1, kill)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])

@@ -301,8 +301,19 @@ def test_depth_that_arrives_when_its_image_is_gone_is_told_from_clocks_that_diff
             setup.add_sparse(1 + i / 30 - 0.5)
     assert setup.pairs == []
     complaint = setup.sync.complaint()
-    assert "0.433 s older than every image that is kept" in complaint
+    assert "depth came 0.433 s older than every image that was kept" in complaint
     assert "raise sync.queue_size = 3" in complaint and "slop_s" not in complaint
+
+
+def test_depth_that_is_rare_or_over_is_not_called_late(implementation):
+    setup = Setup(implementation, queue_size=3, warn_after_s=0.5)
+    for i in range(90):
+        setup.now = i / 30
+        setup.add_image(1 + i / 30)
+        if i in (0, 30):
+            setup.add_sparse(1 + i / 30)
+    assert len(setup.pairs) == 2
+    assert "sync.queue_size" not in setup.sync.advice()
 
 
 def test_an_image_that_was_overtaken_does_not_go_back_in_time(implementation):

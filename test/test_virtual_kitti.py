@@ -77,6 +77,18 @@ def test_one_scene_alone_holds_out_its_last_frames(tmp_path):
     assert VirtualKitti(tmp_path).held_out.tolist() == [False, False, True]
 
 
+def test_what_judges_shares_no_place_with_what_trains(tmp_path):
+    """Weathers and cameras of a scene have the same depth."""
+    for scene in ("Scene02", "Scene18"):
+        write_frame(tmp_path / "two", scene, size=(30, 100))
+    assert VirtualKitti(tmp_path / "two").held_out.tolist() == [False, True]
+    for weather in ("clone", "fog"):
+        for number in range(3):
+            write_frame(tmp_path / "one", "Scene02", weather, number=number, size=(30, 100))
+    held = VirtualKitti(tmp_path / "one")
+    assert [name[-1] for name, judges in zip(held.names, held.held_out) if judges] == ["2", "2"]
+
+
 def test_frames_that_lack_a_file_are_left_out(tmp_path):
     write_frame(tmp_path, number=0, size=(30, 100))
     write_frame(tmp_path, number=1, size=(30, 100)).unlink()

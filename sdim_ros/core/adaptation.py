@@ -95,9 +95,8 @@ class Adaptation:
             BadInput: nothing can be learnt from it, or it is not to be believed; it is counted.
         """
         try:
-            sparse = self.completer.believed(frame)
-            self.memory.check(frame, sparse)
-            new = divided(frame, sparse)
+            self.memory.check(frame, self.completer.clean(frame)[0])
+            new = divided(frame, self.completer.believed(frame))  # which may cost a pass
             if not len(new.judge):
                 raise BadInput("too_few_points", "none of the points fell to those that judge")
         except BadInput as problem:

@@ -23,6 +23,8 @@ from sdim_ros.core.types import Answers, ModelFailed, ModelLost, OutOfMemory
 TILES = {"cpu": 512, "cuda": 4096}
 # Where memory runs out at fewer, it is not the queries that need it.
 SMALLEST = 16
+# Times of asking until more queries are tried again: another process may have had the memory.
+PATIENCE = 100
 # Passes that are recorded have a multiple of this many queries.
 FINE = 64
 # CUDA's words for errors after which a context answers with the same one for ever.
@@ -85,7 +87,7 @@ class Questions:
 
 
 class Asker:
-    """Asks one model; remembers how many queries its memory takes at a time.
+    """Asks one model; remembers for a while how many queries its memory takes at a time.
 
     Args:
         tile: most queries of a pass; 0 = as the device likes it.
@@ -94,7 +96,8 @@ class Asker:
 
     def __init__(self, model: SdimModel, tile: int, recorder: Recorder | None = None) -> None:
         self._model, self._recorder = model, recorder
-        self.tile = tile or TILES.get(model.device.type, TILES["cpu"])
+        self.tile = self._most = tile or TILES.get(model.device.type, TILES["cpu"])
+        self._since_halved = 0
 
     def ask(self, prefix: Prefix, questions: list[Questions], reading: Reading,
             beat: Callable[[], None]) -> Pending:
@@ -107,6 +110,9 @@ class Asker:
         pending = Pending(self._model, prefix.unit, questions)
         if not pending.longest:
             return pending
+        self._since_halved += 1
+        if self.tile < self._most and self._since_halved > PATIENCE:
+            self.tile, self._since_halved = min(2 * self.tile, self._most), 0
         if self._model.config.addressing == "text":
             for i, asked in enumerate(self._described(prefix, questions, pending.longest)):
                 image = prefix.image(i)
@@ -181,7 +187,7 @@ class Asker:
         if self._model.device.type == "cuda":
             torch.cuda.empty_cache()
         # The second half may fail like the first: what fits is halved once, not for each of them.
-        self.tile = min(self.tile, max(SMALLEST, images * k // 2))
+        self.tile, self._since_halved = min(self.tile, max(SMALLEST, images * k // 2)), 0
         halves = [self._halving(spell, asked.part(*at) if parts else asked[:, slice(*at)])
                   for at in ((0, k // 2), (k // 2, k))]
         return tuple(torch.cat([x.view(-1, n, *x.shape[1:]) for x, n in

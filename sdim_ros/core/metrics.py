@@ -15,6 +15,7 @@ from sdim_ros.core.types import BadInput
 
 # Share of the pixels that count as the most confident, and ranges of the confidence.
 CONFIDENT, LEVELS = 0.8, 10
+DRAWN_AT_ONCE = 4_000_000  # values of a bootstrap
 METRICS = ("mae", "rmse", "imae", "irmse", "rel", "delta1", "delta105")
 
 
@@ -199,7 +200,11 @@ def bootstrap_ci(
     if known.size < 2:
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
-    means = rng.choice(known, (resamples, known.size)).mean(axis=1)
+    # In parts, as so many images do not fit into memory as often.
+    rows = max(1, DRAWN_AT_ONCE // known.size)
+    means = np.concatenate([
+        rng.choice(known, (min(rows, resamples - start), known.size)).mean(axis=1)
+        for start in range(0, resamples, rows)])
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)

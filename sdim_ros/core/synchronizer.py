@@ -199,22 +199,13 @@ class FrameSynchronizer:
 
     def advice(self) -> str:
         """What to do about images and depth that both arrive and do not come together."""
-        if (behind_s := self._behind_s()) is not None:
-            return f"the newest depth is {behind_s:.3f} s older than every image that is kept: " \
+        if self._behind_s is not None:
+            return f"depth came {self._behind_s:.3f} s older than every image that was kept: " \
                 f"where it arrives so late, raise sync.queue_size = {self.settings.queue_size} " \
                 "(images kept); where its clock is behind, set sync.offset_s"
         gap = "none seen" if self._smallest_gap_s is None else f"{self._smallest_gap_s:.3f} s"
         return f"the smallest gap between stamps is {gap}, expected at most sync.slop_s = " \
             f"{self.settings.slop_s} s; set sync.offset_s or raise sync.slop_s"
-
-    def _behind_s(self) -> float | None:
-        """How far a depth is behind the oldest of a full queue of images; None = it is not."""
-        images = self._image.recent
-        newest = [max(e.time_ns for e in side.recent) for side in self._sides()[1:] if side.recent]
-        if len(images) < self.settings.queue_size or not newest:
-            return None
-        behind_ns = min(e.time_ns for e in images) - min(newest)
-        return behind_ns / NS_PER_S if behind_ns > self.settings.slop_s * NS_PER_S else None
 
     def _needed(self) -> list[tuple[str, ...]]:
         """The topics, grouped where one of several is enough."""
@@ -232,6 +223,7 @@ class FrameSynchronizer:
 
     def _build(self) -> None:
         self._smallest_gap_s: float | None = None
+        self._behind_s: float | None = None  # how far a depth was, when its image was gone
         self.counters["unpaired"] += len(self._unpaired)
         self._unpaired.clear()
         self._newest_emitted_ns = -1
@@ -307,6 +299,11 @@ class FrameSynchronizer:
             gap_s = min(gaps) / NS_PER_S
             known = self._smallest_gap_s
             self._smallest_gap_s = gap_s if known is None else min(known, gap_s)
+        images = self._image.recent
+        if side is not self._image and len(images) == self.settings.queue_size:
+            behind_s = (min(e.time_ns for e in images) - time_ns) / NS_PER_S
+            if behind_s > self.settings.slop_s:
+                self._behind_s = behind_s
 
     def _partial(self, time_ns: int) -> list[_Envelope]:
         """Of each side the message nearest to this time, where one is near enough."""
@@ -317,7 +314,7 @@ class FrameSynchronizer:
 
     def _matched(self, image: _Envelope, *sparse: _Envelope) -> None:
         self._quiet_since = self._clock()
-        self._smallest_gap_s = None
+        self._smallest_gap_s = self._behind_s = None
         for side, envelope in zip(self._sides(), (image, *sparse), strict=True):
             if side.waiting is envelope:
                 side.waiting = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -141,10 +140,11 @@ class Tuning:
             try:
                 result = judge(frame, reference, self.seed).result
                 results.append(result)
-                if frame.name in before:
+                both = [before[frame.name], result] if frame.name in before else []
+                if both and all("held_out" in r.errors["sdim"] for r in both):
                     self.course.errors.append(LiveError(number, frame.name, *(
                         r.errors["sdim"]["held_out"]["mae"]
-                        for r in (before[frame.name], result))))
+                        for r in both)))
             except (BadInput, ModelFailed) as problem:
                 self.skipped[f"{frame.name} seed {self.seed}"] = str(problem)
             self._observe(frame)
@@ -205,16 +205,21 @@ def run(args: argparse.Namespace) -> int:
             courses.append(course_of(
                 seed, adaptation, tuning.course.judgements, tuning.course.errors, poisons))
             skipped |= tuning.skipped
-    shutil.rmtree(out / "adapter", ignore_errors=True)  # that of another command
+    learnt = "nothing that was learnt is better: no adapter was written"
     if adaptation.version:
         base = settings.model.checkpoint or report.EMBEDDED
-        adapter_files.save(out / "adapter", adaptation.weights(), {
+        path = adapter_files.save(out / "adapter", adaptation.weights(), {
             "base": adapter_files.base_of(base, adaptation.original()),
             "command": " ".join(args.command_line), "steps": adaptation.steps_in_use,
             "settings": dataclasses.asdict(settings.adaptation)})
+        learnt = f"{path} holds what was learnt; its folder is for adaptation.folder"
     shown = [frame for number, *frame in tuning.frames(count - 1)]
     adaptation_report.write(out, args, settings, completer, results, courses, skipped,
                             adaptation_report.before_and_after(adaptation, shown))
+    Console().print(learnt, highlight=False, soft_wrap=True)
+    if args.adapt is None and not args.online:
+        Console().print("the frames that it learnt from were measured: --adapt N keeps the others "
+                        "apart", highlight=False, soft_wrap=True)
     if not results:
         raise BadInput("no_result", f"no frame could be measured: {next(iter(skipped.values()))}")
     return 0

@@ -15,9 +15,11 @@ from sdim_ros.core import metrics
 from sdim_ros.core.adaptation import Adaptation
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import Settings
+from sdim_ros.core.types import BadInput, ModelFailed
 from sdim_ros.tools import adaptation_course, html_report, report
 from sdim_ros.tools.html_report import Picture
 from sdim_ros.tools.panels import frame_panels
+from sdim_ros.tools.report import by_image
 from sdim_ros.tools.results import FrameResult
 
 
@@ -47,7 +49,8 @@ def _gains(results: Sequence[FrameResult]) -> dict[str, Any]:
             by_seed = [1 - pairs[seeds == seed, 1].mean() / pairs[seeds == seed, 0].mean()
                        for seed in np.unique(seeds)]
             gains[after] = {"lower_by": by_seed, "median": float(np.median(by_seed)),
-                            "paired": metrics.paired_difference(pairs[:, 1], pairs[:, 0])}
+                            "paired": metrics.paired_difference(
+                                *(by_image(judged, pairs[:, i]) for i in (1, 0)))}
     return gains
 
 
@@ -122,9 +125,12 @@ def before_and_after(adaptation: Adaptation, frames: Sequence[tuple[Any, np.ndar
     """
     pictures = []
     for frame, reference in frames:
-        after = adaptation.completer.complete(frame)
-        with adaptation.as_loaded():
-            before = adaptation.completer.complete(frame)
+        try:
+            after = adaptation.completer.complete(frame)
+            with adaptation.as_loaded():
+                before = adaptation.completer.complete(frame)
+        except (BadInput, ModelFailed):  # told among the frames that were left out
+            continue
         pictures.append(Picture(
             f"before and after: {frame.name}", f"{after.stats.points:,} points given",
             frame_panels(frame.image, frame.sparse, after.depth, reference, before.depth,

@@ -144,20 +144,18 @@ def write_result(
 ) -> None:
     """Write NAME_depth.npy, NAME_depth.png, NAME_confidence.npy, .png and NAME_overview.png.
 
-    Raises:
-        BadInput: ``name`` when the frame's name would lead out of the folder.
+    A slash in the frame's name becomes two underscores.
     """
-    if Path(frame.name).name != frame.name:
-        raise BadInput("name", f"frame name {frame.name!r}: expected a plain file name; rename it")
-    np.save(out / f"{frame.name}_depth.npy", dense.depth)
-    np.save(out / f"{frame.name}_confidence.npy", dense.confidence)
-    lost = write_depth_png(out / f"{frame.name}_depth.png", dense.depth, scale)
+    name = frame.name.replace("/", "__")
+    np.save(out / f"{name}_depth.npy", dense.depth)
+    np.save(out / f"{name}_confidence.npy", dense.confidence)
+    lost = write_depth_png(out / f"{name}_depth.png", dense.depth, scale)
     if lost:
         console.print(
-            f"{frame.name}: {lost} pixels are farther than a PNG of scale {scale:g} reaches "
+            f"{name}: {lost} pixels are farther than a PNG of scale {scale:g} reaches "
             f"({65535 / scale:.1f} m) and unknown there; the .npy has them", highlight=False)
-    write_depth_png(out / f"{frame.name}_confidence.png", dense.confidence, CONFIDENCE_SCALE)
-    overview.draw(out / f"{frame.name}_overview.png", frame.name, frame.image, frame.sparse,
+    write_depth_png(out / f"{name}_confidence.png", dense.confidence, CONFIDENCE_SCALE)
+    overview.draw(out / f"{name}_overview.png", frame.name, frame.image, frame.sparse,
                   dense.depth, dense.confidence, truth)
 
 

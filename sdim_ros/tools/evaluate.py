@@ -26,7 +26,7 @@ from sdim_ros.tools.datasets.catalogue import DATASETS, open_dataset
 from sdim_ros.tools.datasets.frames import Sample, frame_names
 from sdim_ros.tools.evaluation_rows import Crew, Rows
 from sdim_ros.tools.frame_judge import FrameJudge, Judged
-from sdim_ros.tools.predictions import open_predictions
+from sdim_ros.tools.predictions import Predictions, open_predictions
 from sdim_ros.tools.results import METHODS, FrameResult, judge_doubts
 from sdim_ros.tools.robustness import AXES, Level, parse_axis
 
@@ -93,8 +93,10 @@ class Evaluation:
         self.dataset = open_dataset(args.data, args.dataset, void_clip=args.void_clip)
         names = frame_names(self.dataset)
         chosen = range(0, len(names), args.every)
-        self.predictions = [open_predictions(text, [names[i] for i in chosen], METHODS)
-                            for text in args.predictions]
+        self.predictions: list[Predictions] = []
+        for text in args.predictions:
+            taken = {*METHODS, *(p.method for p in self.predictions)}
+            self.predictions.append(open_predictions(text, [names[i] for i in chosen], taken))
         if self.predictions and len(seeds) > 1:
             raise BadInput("arguments", f"--seeds {args.seeds} with --predictions: expected one "
                            "seed, since a prediction belongs to one draw of the input")
@@ -241,6 +243,12 @@ def _report(evaluation: Evaluation, results: Sequence[FrameResult], skipped: dic
     header |= {"skipped": skipped, "doubt_mode": evaluation.settings.doubt.mode}
     content = report.build(header, results)
     others = published.published_for(args.dataset or "")
+    changed = [f"--{name} {value}" for name, value, usual in (
+        ("every", args.every, 1), ("outliers", args.outliers, None),
+        ("points", None if args.dataset == "nyuv2" else args.points, None)) if value != usual]
+    if others and changed:
+        others["caveats"] = [f"This run is not the protocol ({' '.join(changed)}): its numbers are "
+                             "not to be held against these.", *others["caveats"]]
     return content | ({"published": others} if others else {})
 
 

@@ -70,14 +70,18 @@ class Rows:
             folder.mkdir(parents=True, exist_ok=True)
             if not asked.exists():
                 _write(asked, text)
+        crew.wait()
+        begun = asked.read_text(encoding="utf-8")
+        if begun != text:
+            raise BadInput(
+                "out", f"{folder} holds a part of another evaluation, with another "
+                f"{_different(json.loads(begun), json.loads(text))} (see {asked.name} there): "
+                "give the command that began it, to go on, or another --out, or delete it")
+        if crew.is_first:
             for path in folder.glob("*.jsonl"):
                 kept = [row for row in _lines(path) if "result" in row]
                 _write(path, "".join(json.dumps(row) + "\n" for row in kept))
         crew.wait()
-        if asked.read_text(encoding="utf-8") != text:
-            raise BadInput(
-                "out", f"{folder} holds a part of another evaluation (see {asked.name} there): "
-                "give the command that began it, to go on, or another --out, or delete it")
         self._done = {row["key"]: row for row in self._read()}
         crew.wait()  # before anybody writes
         self._file = (folder / f"{crew.rank}.jsonl").open("a", encoding="utf-8")
@@ -112,6 +116,11 @@ class Rows:
 
     def _read(self) -> list[dict[str, Any]]:
         return [row for path in sorted(self.folder.glob("*.jsonl")) for row in _lines(path)]
+
+
+def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """What two questions do not agree on."""
+    return ", ".join(sorted(key for key in {*one, *other} if one.get(key) != other.get(key)))
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

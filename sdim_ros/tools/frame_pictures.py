@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -34,10 +34,19 @@ def worst_and_best(results: Sequence[FrameResult], method: str, count: int
     judged = [r for r in results
               if np.isfinite(r.errors[method].get("held_out", {}).get("mae", np.nan))]
     ranked = sorted(judged, key=lambda r: -r.errors[method]["held_out"]["mae"])
-    worst = ranked[:count]
-    best = ranked[::-1][:min(count, len(ranked) - len(worst))]
+    worst = _first_of_each(ranked)[:count]
+    shown = {r.name for r in worst}
+    best = _first_of_each(r for r in reversed(ranked) if r.name not in shown)[:count]
     return [(f"{word} {number}", result) for word, chosen in (("worst", worst), ("best", best))
             for number, result in enumerate(chosen, 1)]
+
+
+def _first_of_each(results: Iterable[FrameResult]) -> list[FrameResult]:
+    """One result of every frame: several draws of it are the same frame."""
+    found: dict[str, FrameResult] = {}
+    for result in results:
+        found.setdefault(result.name, result)
+    return list(found.values())
 
 
 def draw(chosen: Sequence[tuple[str, FrameResult]], method: str,

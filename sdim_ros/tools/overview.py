@@ -70,7 +70,7 @@ def draw(
                 confidence, CONFIDENCE_COLOURS, Normalize(0, 1))
     page.bar(cells["confidence"], cells["confidence"], sure)
     if reference is not None:
-        _error(page, cells["error"], image, depth, reference)
+        _error(page, cells["error"], image, depth, reference, sparse > 0)
     if notes and "notes" in cells:
         page.text(cells["notes"], notes)
     page.figure.savefig(path, dpi=160, facecolor="white")
@@ -208,10 +208,11 @@ def absolute_error(depth: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def _error(page: Page, cell: tuple[int, int], image: np.ndarray, depth: np.ndarray,
-           reference: np.ndarray) -> None:
+           reference: np.ndarray, given: np.ndarray) -> None:
     error = absolute_error(depth, reference)
     known = np.isfinite(error)
-    mean, high = (error[known].mean(), np.percentile(error[known], 98)) if known.any() else (0, 1)
+    judged = known & ~given if (known & ~given).any() else known
+    mean, high = (error[judged].mean(), np.percentile(error[known], 98)) if known.any() else (0, 1)
     axes, norm = page.panel(cell, f"absolute error, mean {mean:.3f} m"), Normalize(0, high + 1e-3)
     if known.mean() < SPARSE_SHARE:
         shown = _dots_on(axes, image, error, ERROR_COLOURS, norm)

@@ -64,9 +64,10 @@ def open_predictions(text: str, names: Sequence[str], taken: Collection[str]) ->
     """``FOLDER`` or ``FOLDER=SCALE`` as the flag has it.
 
     Args:
-        taken: names of methods that are ours.
+        taken: names of methods that there are already.
     """
-    folder, _, scale_text = text.partition("=")
+    folder, _, scale_text = (text, "", "") if Path(text).is_dir() else text.rpartition("=")
+    folder, scale_text = (folder, scale_text) if folder else (text, "")
     try:
         scale = float(scale_text) if scale_text else DEFAULT_SCALE
     except ValueError:
@@ -76,6 +77,7 @@ def open_predictions(text: str, names: Sequence[str], taken: Collection[str]) ->
                        "with a scale above 0, such as 1000 for millimetres")
     predictions = Predictions(Path(folder), names, scale)
     if predictions.method in taken:
-        raise BadInput("predictions", f"--predictions {text}: {predictions.method} is a method "
-                       "of ours; rename the folder to the method that made the maps")
+        raise BadInput("predictions", f"--predictions {text}: there is a method "
+                       f"{predictions.method} already; rename the folder to the method that made "
+                       "the maps")
     return predictions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.table import Table
 
 from sdim_ros.core import fill, metrics
 from sdim_ros.tools.results import (
-    AT_ASKED_PIXELS, FAR, METHODS, RANGE_EDGES_M, FrameResult)
+    AT_ASKED_PIXELS, FAR, METHODS, RANGE_EDGES_M, SAME_MISSING, FrameResult)
 from sdim_ros.tools.robustness import AXES
 
 EMBEDDED = "embedded"  # the checkpoint that has no name
@@ -34,7 +35,7 @@ def environment(command: Sequence[str], checkpoint: str, model: str) -> dict[str
     device = torch.cuda.get_device_name() if on_gpu else (
         f"{_cpu_name()}, {torch.get_num_threads()} of {os.cpu_count()} threads")
     return {
-        "command": " ".join(command), "checkpoint": checkpoint or EMBEDDED, "model": model,
+        "command": shlex.join(command), "checkpoint": checkpoint or EMBEDDED, "model": model,
         "device": device, "torch": torch.__version__,
     }
 
@@ -95,12 +96,13 @@ def _frame(result: FrameResult) -> dict[str, Any]:
 def _method(name: str, results: Sequence[FrameResult]) -> dict[str, Any]:
     method: dict[str, Any] = {}
     for kind in ("protocol", "held_out"):
-        errors = _errors_of(name, kind, results)
+        judged = [r for r in results if kind in r.errors.get(name, {})]
+        errors = [r.errors[name][kind] for r in judged]
         if errors:
-            method[kind] = metrics.mean_of(errors) | {"images": len(errors), "ci95": {
-                metric: list(metrics.bootstrap_ci([error[metric] for error in errors]))
-                for metric in metrics.METRICS
-            }}
+            method[kind] = metrics.mean_of(errors) | {
+                "images": len({r.name for r in judged}), "ci95": {metric: list(
+                    metrics.bootstrap_ci(by_image(judged, [e[metric] for e in errors])))
+                    for metric in metrics.METRICS}}
     times = [result.ms[name] for result in results if name in result.ms]
     if times:
         method["ms_per_frame"] = {
@@ -123,7 +125,7 @@ def _certainty(results: Sequence[FrameResult]) -> dict[str, Any]:
     found = [result.certainty for result in results if result.certainty]
     if not found:
         return {}
-    coverage = [image["coverage"] for image in found]
+    coverage = by_image([r for r in results if r.certainty], [f["coverage"] for f in found])
     means = {name: float(np.mean([image[name] for image in found]))
              for name in ("interval", "mae", "mae_confident")}
     counts = (np.sum([image[name] for image in found], axis=0)
@@ -132,7 +134,7 @@ def _certainty(results: Sequence[FrameResult]) -> dict[str, Any]:
         "coverage": float(np.mean(coverage)), "coverage_ci95": list(metrics.bootstrap_ci(coverage)),
         "interval_m": means["interval"], "mae_confident_m": means["mae_confident"],
         "mae_reduction": 1 - means["mae_confident"] / max(means["mae"], 1e-12),
-        "calibration_error": metrics.calibration_error(*counts), "images": len(found),
+        "calibration_error": metrics.calibration_error(*counts), "images": len(coverage),
     }}
 
 
@@ -150,6 +152,19 @@ def _doubt(results: Sequence[FrameResult]) -> dict[str, float]:
     return content
 
 
+def by_image(results: Sequence[FrameResult], values: Sequence[float]) -> np.ndarray:
+    """The mean of each image's values: draws of one image are no independent images.
+
+    Args:
+        values: one a result; NaN are left out, and an image of nothing else is NaN.
+    """
+    names, places = np.unique([result.name for result in results], return_inverse=True)
+    known = ~np.isnan(values)
+    sums = np.bincount(places[known], np.asarray(values, np.float64)[known], len(names))
+    counts = np.bincount(places[known], minlength=len(names))
+    return np.divide(sums, counts, out=np.full(len(names), np.nan), where=counts > 0)
+
+
 def _errors_of(name: str, kind: str, results: Sequence[FrameResult]) -> list[dict[str, float]]:
     return [r.errors[name][kind] for r in results if kind in r.errors.get(name, {})]
 
@@ -160,10 +175,12 @@ def _paired(other: str, results: Sequence[FrameResult]) -> dict[str, Any]:
     for kind in ("protocol", "held_out"):
         both = [r for r in results
                 if all(kind in r.errors.get(name, {}) for name in ("sdim", other))]
-        if both:
-            ours, theirs = (_errors_of(name, kind, both) for name in ("sdim", other))
+        ours, theirs = (_errors_of(name, kind, both) for name in ("sdim", other))
+        # What is left out is seldom the easiest: with holes there is no fair comparison.
+        if both and abs(np.mean([a["missing"] - b["missing"] for a, b in zip(ours, theirs)])
+                        ) < SAME_MISSING:
             differences[kind] = {metric: metrics.paired_difference(
-                [e[metric] for e in ours], [e[metric] for e in theirs])
+                *(by_image(both, [e[metric] for e in errors]) for errors in (ours, theirs)))
                 for metric in ("mae", "rmse")}
     return differences
 
@@ -221,8 +238,10 @@ def table(report: Mapping[str, Any]) -> Table:
     methods = report["methods"]
     everywhere = [name for name in methods if name not in AT_ASKED_PIXELS]
     asked = [name for name in methods if name in AT_ASKED_PIXELS]
+    least = min((_missing(methods[name]) for name in everywhere), default=0.0)
     best = {
-        metric: min((_error(methods[name], metric) for name in everywhere), default=math.inf)
+        metric: min((_error(methods[name], metric) for name in everywhere
+                     if _missing(methods[name]) < least + SAME_MISSING), default=math.inf)
         for metric in ("mae", "rmse")
     }
     result = Table(caption_justify="left")
@@ -260,7 +279,7 @@ def contribution(report: Mapping[str, Any]) -> str:
     trust = methods["sdim"]["trust"]
     if trust == 0:
         return "the model adds nothing here (trust 0)"
-    if _error(methods["fill_only"], "mae") == 0:
+    if "held_out" not in methods["fill_only"]:
         return "every known pixel was given, so nothing is left that judges (--points gives a part)"
     mae, rmse = (_change(methods, "fill_only", metric) for metric in ("mae", "rmse"))
     effects = " and ".join(
@@ -317,6 +336,11 @@ def notes(result: FrameResult) -> str:
         lines += ["", f"pixels asked  {stats.queries:,}", f"trust         {stats.trust:.2f}",
                   "fill          " + stats.fill.replace(" + ", "\n            + ")]
     return "\n".join(lines)
+
+
+def _missing(method: Mapping[str, Any]) -> float:
+    """The share of the judged pixels without a depth."""
+    return (method.get("held_out") or method.get("protocol") or {}).get("missing") or 0.0
 
 
 def _error(method: Mapping[str, Any], metric: str) -> float:

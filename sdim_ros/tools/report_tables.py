@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdim_ros.tools.results import AT_ASKED_PIXELS, METHODS
+from sdim_ros.tools.results import AT_ASKED_PIXELS, METHODS, SAME_MISSING
 
 UNKNOWN = "–"
 UNCLEAR = "not clear"
@@ -149,8 +149,9 @@ def _with_bar(cells: list[Cell], judged: Mapping[str, Any], name: str, asked: bo
 
 
 def _best(judged: Mapping[str, Mapping[str, Any]], metric: str) -> float | None:
-    values = [judged[name][metric] for name in whole_maps(judged)
-              if known(judged[name].get(metric))]
+    least = min((judged[name].get("missing") or 0 for name in whole_maps(judged)), default=0)
+    values = [judged[name][metric] for name in whole_maps(judged) if known(
+        judged[name].get(metric)) and (judged[name].get("missing") or 0) < least + SAME_MISSING]
     if len(values) < 2:
         return None
     return (max if metric in LARGER_IS_BETTER else min)(values)

@@ -22,6 +22,8 @@ AT_ASKED_PIXELS = (
 # Where the bins of the error by range begin, metres; the last one has no end.
 RANGE_EDGES_M = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0, 80.0)
 
+# Methods are compared where they leave out the same share of the pixels, up to this.
+SAME_MISSING = 0.001
 # A point replaced by another within this share of its depth does no harm worth finding.
 FAR = 0.1
 

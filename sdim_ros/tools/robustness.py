@@ -188,7 +188,7 @@ def add_outliers(frame: Frame, share: float, seed: int) -> Frame:
 
 def shift(frame: Frame, pixels: float, seed: int) -> Frame:
     """Move all points to the right: what wrong extrinsics or a late cloud do."""
-    by = round(pixels)
+    by = min(round(pixels), frame.sparse.shape[1])
     moved = np.zeros_like(frame.sparse)
     moved[:, by:] = frame.sparse[:, :frame.sparse.shape[1] - by]
     return _with_sparse(frame, moved)

@@ -30,7 +30,7 @@ def parse_amount(text: str) -> int | float:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """``"0,1,2"`` as numbers of draws.
+    """``"0,1,2"`` as numbers of draws, each once.
 
     Raises:
         BadInput: something else than whole numbers from 0 on.
@@ -38,7 +38,7 @@ def parse_seeds(text: str) -> list[int]:
     seeds = [seed.strip() for seed in text.split(",")]
     if not all(re.fullmatch(r"\d+", seed) for seed in seeds):
         raise BadInput("arguments", f"--seeds {text}: expected whole numbers such as 0,1,2")
-    return [int(seed) for seed in seeds]
+    return list(dict.fromkeys(map(int, seeds)))
 
 
 def sample_points(depth: np.ndarray, amount: str, seed: int | Sequence[int]) -> np.ndarray:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
-from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,8 @@ from sdim_ros.tools.datasets.frames import Frames, Sample
 from sdim_ros.tools.scenes import render, render_reserved
 
 FRAMES_PER_SHARD = 50
+# A half file that is older was left by a process that was killed.
+WRITTEN_S = 600
 # Part of every file name. To be raised when the renderer gives other frames for the same seed.
 EDITION = 2
 # Depth is stored as its logarithm in 16 bits, 0.1 to 160 m: a relative error of at most 6e-5.
@@ -93,11 +96,14 @@ def render_missing(frames: Sequence[SceneFrames], workers: int,
             if not path.exists()]
     if not todo:
         return
-    for path, _, _ in todo:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in {path.parent for path, _, _ in todo}:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob("*.partial.npz"):
+            if time.time() - left.stat().st_mtime > WRITTEN_S:
+                left.unlink(missing_ok=True)
     # Fresh processes: a fork of one that has used OpenCV's threads can wait for them for ever.
     context = get_context("spawn")
-    given_up = context.Event()
+    given_up = context.RawValue("b", 0)  # without a lock: a process that was killed may hold it
     with ProcessPoolExecutor(workers, context, _serve, (os.getpid(), given_up)) as pool:
         try:
             made = [pool.submit(save_shard, *shard) for shard in todo]
@@ -105,19 +111,19 @@ def render_missing(frames: Sequence[SceneFrames], workers: int,
                 shard.result()
                 report(done, len(todo))
         except BaseException:  # Ctrl-C: nobody waits for the other shards
-            given_up.set()
+            given_up.value = 1
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _serve(parent: int, given_up: Event) -> None:
+def _serve(parent: int, given_up: Any) -> None:
     """How a rendering process starts: one thread, Ctrl-C is the parent's, and so is its life."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def follow() -> None:
-        while os.getppid() == parent and not given_up.wait(1):
-            pass
+        while os.getppid() == parent and not given_up.value:
+            time.sleep(0.5)
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()

@@ -82,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
             last = training.step == end
             # Also when it is told to stop: nobody comes by this step again.
             if last or _due(training.step, every.validate_every):
+                if stopped:
+                    training.save()  # first, where little time is left
                 errors = validation.validate(training, frames.validation)
                 training.judged(errors["answers"])
                 log.figures(training.step, "validation", errors)

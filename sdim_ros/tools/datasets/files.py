@@ -13,11 +13,22 @@ from sdim_ros.core.types import BadInput, Camera
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of any file that OpenCV reads."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    """(H, W, 3) uint8 RGB of any file that OpenCV reads, in the order of its pixels.
+
+    A note in the file that a viewer should turn it is not followed: depth has none.
+
+    Raises:
+        BadInput: ``image_file``: it cannot be read, or has more than 8 bits a channel.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise BadInput("image_file", f"{path} is not an image that can be read")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if image.dtype != np.uint8:
+        raise BadInput("image_file", f"{path} is of {image.dtype}: expected 8 bits a channel; "
+                       "convert it first, since how many of its bits are used is not said")
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    return cv2.cvtColor(image, {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB,
+                                4: cv2.COLOR_BGRA2RGB}[channels])
 
 
 def read_depth(path: str | Path, scale: float) -> np.ndarray:

@@ -26,6 +26,7 @@ class Sample:
         truth: (H, W) float32, the reference in metres, 0 = unknown; None = no file.
         camera: intrinsics, where known.
         stamp_ns: time in nanoseconds, 0 where unknown.
+        has_sensor: other frames of the set have a sensor's map: the reference is no input then.
     """
 
     name: str
@@ -34,10 +35,18 @@ class Sample:
     truth: np.ndarray | None
     camera: Camera | None = None
     stamp_ns: int = 0
+    has_sensor: bool = False
 
     @property
     def measured(self) -> np.ndarray:
-        """(H, W) float32, where inputs are drawn from: the sensor's map, else the reference."""
+        """(H, W) float32, where inputs are drawn from: the sensor's map, else the reference.
+
+        Raises:
+            BadInput: ``no_sparse``, ``no_depth``: there is none.
+        """
+        if self.sparse is None and self.has_sensor:
+            raise BadInput("no_sparse", f"frame {self.name} has no sparse/{self.name}.png: "
+                           "expected one as other frames have it; a reference is no input then")
         return self._first(self.sparse, self.truth)
 
     @property

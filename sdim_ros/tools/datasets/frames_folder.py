@@ -35,6 +35,7 @@ class FramesFolder(Frames):
             truth=self._depth("gt", name, image.shape[:2]),
             camera=_camera(entry.get("camera"), name, self.folder / "frames.json"),
             stamp_ns=_stamp_ns(entry, name, self.folder / "frames.json"),
+            has_sensor=(self.folder / "sparse").is_dir(),
         )
 
     def _read_index(self) -> dict[str, Any]:

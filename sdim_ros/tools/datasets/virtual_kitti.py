@@ -49,9 +49,16 @@ class VirtualKitti(Frames):
 
     @property
     def held_out(self) -> np.ndarray:
-        """(N,) bool: Scene01, or the last tenth of the frames where it stands alone or lacks."""
-        held = np.array([name.startswith(HELD_OUT_SCENE) for name in self.names])
-        return held if held.any() and not held.all() else super().held_out
+        """(N,) bool: Scene01, else the last scene; of a single one the last tenth of its numbers.
+
+        Weathers and both cameras of a scene see the same depths, so none of them is split off.
+        """
+        scenes = np.array([name.split("/")[0] for name in self.names])
+        if len(set(scenes)) > 1:
+            return scenes == (HELD_OUT_SCENE if HELD_OUT_SCENE in scenes else max(scenes))
+        numbers = np.array([int(number) for _, number in self.frames])
+        kept = np.unique(numbers)
+        return numbers >= kept[-max(len(kept) // 10, 1)] if len(kept) > 1 else super().held_out
 
     def read(self, number: int) -> Sample:
         camera, frame = self.frames[number]

@@ -28,8 +28,8 @@ def measure(depth: np.ndarray, image: np.ndarray, rng: np.random.Generator,
         rng: every random choice comes from it.
 
     Returns:
-        (H, W) float32 metres, 0 = not measured. Points lie on known depth only; there is at
-        least one unless all of the depth is unknown.
+        (H, W) float32 metres, 0 = not measured. Points come from known depth only, which errors
+        of registration may carry beside it; there is at least one unless all of it is unknown.
     """
     sparse = np.zeros(depth.shape, np.float32)
     if not depth.any():
