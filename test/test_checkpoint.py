@@ -212,6 +212,30 @@ def test_an_adapter_on_another_base_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "adapter")
 
 
+def test_a_base_that_lacks_a_tensor_is_refused_instead_of_made_up(tmp_path: Path) -> None:
+    checkpoint.save_stock(random_model(sharpen=1.0), tmp_path / "base")
+    path = tmp_path / "base" / "model.safetensors"
+    weights = load_file(path)
+    [name] = [name for name in weights if name.endswith("layers.1.mlp.up_proj.weight")
+              and "visual" not in name]
+    del weights[name]
+    save_file(weights, path, {"format": "pt"})
+    with pytest.raises(ModelUnavailable, match="1 of its tensors are missing.*up_proj"):
+        checkpoint.load_base(str(tmp_path / "base"), None, local_only=True, dtype=torch.float32,
+                             config=random_model().config)
+
+
+def test_an_adapter_finds_a_base_that_was_named_from_another_folder(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint.save_stock(random_model(sharpen=1.0), tmp_path / "models" / "base")
+    model, base = checkpoint.load_base("models/base", None, local_only=True, dtype=torch.float32,
+                                       config=random_model().config)
+    checkpoint.save_adapter(model, tmp_path / "adapter", base, None)
+    monkeypatch.chdir("/")
+    load(tmp_path / "adapter")
+
+
 def test_an_adapter_says_when_its_base_is_gone(tmp_path: Path) -> None:
     save_adapted(tmp_path)
     (tmp_path / "base").rename(tmp_path / "elsewhere")

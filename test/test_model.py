@@ -11,7 +11,8 @@ from models import frame, random_model
 from PIL import Image
 
 from sdim_ros.core import fusion
-from sdim_ros.core.model import SdimConfig, normalised, prefix_positions
+from sdim_ros.core.fusion import FusionConfig
+from sdim_ros.core.model import ModelInput, SdimConfig, normalised, prefix_positions
 from sdim_ros.core.prompts import IMAGE_END, IMAGE_PAD, IMAGE_START, NumberFormat
 
 
@@ -167,3 +168,18 @@ def test_an_array_that_is_filled_with_the_next_image_is_looked_at_again() -> Non
     buffer[:] = second
     again, expected = (model.prepare([image], [sparse]) for image in (buffer, second.copy()))
     assert torch.equal(again.image, expected.image)
+
+
+def test_small_differences_of_fills_reach_the_fusion_in_half_precision() -> None:
+    """Fills a thousandth apart, far away: rounded to bfloat16 first they would be the same."""
+    near = torch.full((1, 2, 8, 8), 4.0)
+    near[:, 1] = 1.001 * near[:, 0]
+    depth = torch.cat([torch.zeros(1, 2, 8, 8), near], dim=1)
+    wanted = fusion._relative(depth)[:, 3:]
+    assert wanted.abs().min() > 0
+    layers = FusionConfig(8, 8, 16, 8, norm="group", fills=("nearest", "linear"))
+    model = random_model(fusion=layers, hints=layers.fills, told="guess").to(torch.bfloat16)
+    seen = []
+    model.fusion.depth.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.fuse(ModelInput(torch.zeros(1, 3, 8, 8), depth, torch.zeros(1, 0, 3), np.ones(1)))
+    assert torch.allclose(seen[0][:, 3:].float(), wanted, rtol=0.01)

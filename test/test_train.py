@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -214,16 +215,32 @@ def test_validation_is_the_mean_error_of_the_answers(frames: Path, tmp_path: Pat
     assert errors["answers"] > errors["linear"]  # an untrained model knows nothing
 
 
+def based(frames: Path, base: Path, **training: Any) -> dict[str, Any]:
+    """A recipe that adapts a base."""
+    values = {**small_values(frames, **training), "base": str(base),
+              "lora": {"rank": 4, "alpha": 8}}
+    del values["qwen"]
+    return values
+
+
 def test_an_adapted_base_is_written_as_an_adapter_that_loads(frames: Path, tmp_path: Path
                                                              ) -> None:
     checkpoint.save_stock(random_model(sharpen=1.0), tmp_path / "base")
-    values = {**small_values(frames, steps=2, gradient_checkpointing=True),
-              "base": str(tmp_path / "base"), "lora": {"rank": 4, "alpha": 8}}
-    del values["qwen"]
+    values = based(frames, tmp_path / "base", steps=2, gradient_checkpointing=True)
     assert command(tmp_path, values) == 0
     assert not (tmp_path / "run" / "last" / "model.safetensors").exists()
     assert checkpoint.load(ModelSettings(checkpoint=str(tmp_path / "run" / "last"))).config == (
         recipes.parse(values).sdim)
+
+
+def test_a_run_does_not_go_on_with_another_base(frames: Path, tmp_path: Path,
+                                                capsys: pytest.CaptureFixture) -> None:
+    values = based(frames, tmp_path / "base", steps=2)
+    for seed, code in ((0, 0), (0, 0), (1, 2)):
+        checkpoint.save_stock(random_model(seed=seed, sharpen=1.0), tmp_path / "base")
+        values["training"]["steps"] += 1
+        assert command(tmp_path, values) == code
+    assert "it adapts another base" in capsys.readouterr().err
 
 
 def test_no_steps_at_all_are_refused(frames: Path, tmp_path: Path,
@@ -299,6 +316,14 @@ def test_ctrl_c_in_the_last_step_loses_no_validation(
     monkeypatch.setattr(Training, "advance", interrupted)
     assert command(tmp_path, small_values(frames, steps=2)) == 0
     assert checkpoint.load(ModelSettings(checkpoint=str(tmp_path / "run" / "checkpoint")))
+
+
+def test_depths_nearer_than_a_node_takes_train_and_judge(tmp_path: Path) -> None:
+    near = write_frames(tmp_path / "near")
+    index = json.loads((near / "frames.json").read_text())
+    (near / "frames.json").write_text(json.dumps({**index, "depth_scale": 50_000.0}))
+    assert command(tmp_path, small_values(near, steps=2)) == 0
+    assert (tmp_path / "run" / "checkpoint").is_dir()
 
 
 def test_ctrl_c_while_libraries_load_ends_with_a_sentence(tmp_path: Path) -> None:

@@ -114,9 +114,11 @@ def load_base(name: str, revision: str | None, *, local_only: bool, dtype: torch
                 name, revision=revision, local_files_only=local_only,
                 allow_patterns=BASE_FILES))
             revision = folder.name  # a snapshot is named by its commit
+        else:
+            name = str(folder.resolve())  # it may be loaded from another folder
         model = network.load_stock(str(folder), local_only=True, dtype=dtype, config=config)
     except OSError as problem:
-        hint = "; downloads are not allowed" if local_only else ""
+        hint = "; downloads are not allowed" if local_only and not folder.is_dir() else ""
         raise ModelUnavailable(f"base {name}: cannot be loaded ({problem}){hint}") from problem
     return model, Base(name, revision, _digest(model))
 

@@ -178,7 +178,7 @@ class SoftFusion(nn.Module):
                 mask, both 0 where nothing was measured; the log of each fill.
         """
         # Channels last: convolutions of few channels run up to twice as fast on a CPU.
-        seen = torch.zeros_like(depth) if self.style == "none" else _relative(depth)
+        seen = (torch.zeros_like(depth) if self.style == "none" else _relative(depth)).to(image)
         rgb, seen = (functional.pixel_unshuffle(x, self.stride).contiguous(
             memory_format=torch.channels_last) for x in (image, seen))
         mixed = torch.cat([self.rgb(rgb), self.depth(seen)], dim=1)

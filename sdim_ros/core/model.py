@@ -231,8 +231,9 @@ class SdimModel(nn.Module):
         return Prefix(cache, positions, visual, fused.features, fused.mixing, inputs.unit)
 
     def fuse(self, inputs: ModelInput) -> Fused:
-        """The fusion alone, in the model's number type."""
-        return self.fusion(inputs.image.to(self.dtype), inputs.depth.to(self.dtype))
+        """The fusion alone, in the model's number type; depths in float32, of which it takes
+        small differences first."""
+        return self.fusion(inputs.image.to(self.dtype), inputs.depth)
 
     def see(self, inputs: ModelInput) -> tuple[Tensor, Fused]:
         """The vision pass alone: image tokens in their grid, as in Prefix, and the fusion."""
@@ -360,8 +361,13 @@ def load_stock(source: str, *, local_only: bool, dtype: torch.dtype,
                config: SdimConfig) -> SdimModel:
     """A stock Qwen2.5-VL (folder or Hugging Face id) with untrained SDIM parts."""
     disable_progress_bar()
-    qwen = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-        source, local_files_only=local_only, dtype=dtype, use_safetensors=True)
+    qwen, found = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        source, local_files_only=local_only, dtype=dtype, use_safetensors=True,
+        output_loading_info=True)
+    lacking = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+    if lacking:  # transformers would go on with random ones
+        raise OSError(f"{len(lacking)} of its tensors are missing or of another size, first "
+                      f"{lacking[0]}; get a good copy")
     return SdimModel(qwen, config, load_tokenizer(source, local_only=local_only)).to(dtype)
 
 

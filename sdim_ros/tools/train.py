@@ -82,8 +82,7 @@ def run(args: argparse.Namespace) -> int:
             last = training.step == end
             # Also when it is told to stop: nobody comes by this step again.
             if last or _due(training.step, every.validate_every):
-                if stopped:
-                    training.save()  # first, where little time is left
+                training.save()  # first: whatever happens here must not cost the steps
                 errors = validation.validate(training, frames.validation)
                 training.judged(errors["answers"])
                 log.figures(training.step, "validation", errors)

@@ -30,6 +30,7 @@ class Progress:
         best: smallest validation error so far; None = not validated yet.
         parts: batches that make one step, over all processes.
         recipe: of the run, by dotted names.
+        base: digest of the base that it adapts; empty = from nothing, or not known.
     """
 
     parts: int
@@ -38,6 +39,7 @@ class Progress:
     seconds: float = 0.0
     best: float | None = None
     file: str = field(default="")
+    base: str = ""
 
 
 def tensors_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

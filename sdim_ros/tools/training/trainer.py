@@ -13,7 +13,7 @@ from torch import Tensor
 from sdim_ros.core import checkpoint
 from sdim_ros.core.recompute import recompute_layers
 from sdim_ros.core.supervision import Batch
-from sdim_ros.core.types import ModelFailed
+from sdim_ros.core.types import BadSetting, ModelFailed
 from sdim_ros.tools.training import spelling, state as training_state
 from sdim_ros.tools.training.objective import Objective
 from sdim_ros.tools.training.parallel import Parallel, whole
@@ -46,6 +46,15 @@ class Training:
             folder, recipe, recipe.training.accumulate * parallel.count, parallel.count)
         self._unusable = 0  # steps in a row
         self.model, self._base = starting_model(recipe, parallel.device, allow_download)
+        digest = "" if self._base is None else self._base.digest
+        if self.progress.base not in ("", digest):
+            raise BadSetting(f"run {folder}: it adapts another base than {recipe.base} is now: "
+                             "bring that one back, or use another --out")
+        self.progress.base = digest
+        if parallel.sharded and self.model.config.addressing == "text":
+            raise BadSetting("sdim.addressing: text with shared weights (FSDP): each process asks "
+                             "in another number of passes, so they would wait for each other; "
+                             "train without FSDP, or with addressing: point")
         if recipe.training.spelling and not tensors:
             spelling.teach(self.model.to(parallel.device), recipe.training, recipe.seed, report)
         if recipe.training.gradient_checkpointing:

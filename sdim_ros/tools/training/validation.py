@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from sdim_ros.core.completer import Completer
-from sdim_ros.core.config import Settings
+from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.supervision import Batch
 from sdim_ros.core.types import Frame
 from sdim_ros.tools import overview
@@ -18,6 +18,11 @@ from sdim_ros.tools.training.trainer import Training
 PIXELS = 64
 # Questions whose truth is shown in the picture of a frame.
 PICTURE_PIXELS = 4000
+
+
+# Of all depths that train: the limits of the node are those of its sensor.
+LIMITS = {"input.min_depth_m": 0.0, "input.max_depth_m": 10_000.0,
+          "input.on_empty_sparse": "answer"}
 
 
 def validate(training: Training, frames: Dataset) -> dict[str, float]:
@@ -32,7 +37,7 @@ def validate(training: Training, frames: Dataset) -> dict[str, float]:
     """
     names = ("answers", "guess", *training.model.config.hints)
     total, count = np.zeros(len(names)), np.zeros(len(names))
-    completer, parallel = Completer(Settings(), training.model), training.parallel
+    completer, parallel = _completer(training), training.parallel
     with training.judging():
         for index in parallel.turns(len(frames)):
             found = _errors(completer, frames[index])
@@ -40,6 +45,10 @@ def validate(training: Training, frames: Dataset) -> dict[str, float]:
             count += np.isfinite(found).sum(axis=1)
     sums = np.reshape(parallel.sum([*total, *count]), (2, -1))
     return {name: float(t / n) for name, t, n in zip(names, *sums) if n}
+
+
+def _completer(training: Training) -> Completer:
+    return Completer(with_values(Settings(), LIMITS), training.model)
 
 
 def _errors(completer: Completer, batch: Batch) -> np.ndarray:
@@ -69,7 +78,7 @@ def draw(training: Training, batch: Batch, path: Path) -> None:
     """
     frame = Frame(batch.images[0], batch.sparses[0])
     with training.judging():
-        dense = Completer(Settings(), training.model).complete(frame)
+        dense = _completer(training).complete(frame)
     if not training.parallel.main:
         return
     reference = np.zeros_like(frame.sparse)
