@@ -328,7 +328,7 @@ def test_a_frame_that_nothing_can_be_asked_about_is_forgotten(monkeypatch) -> No
     learner.observe(frame(0))
     learner.work()
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **how: object) -> None:
         raise BadInput("nothing_to_ask", "no pixel")
 
     monkeypatch.setattr(module, "pose_questions", refuse)

@@ -105,9 +105,9 @@ class Conversion:
         """With the points, the camera and at least one depth map.
 
         Raises:
-            BadInput: ``no_depth``.
+            BadInput: ``no_depth``, ``no_sparse``.
         """
-        height, width = sample.measured.shape
+        height, width = sample.reference.shape
         if self.camera and sample.camera is None:
             sample = replace(sample, camera=Camera(*self.camera, width, height))
         if self.args.points:

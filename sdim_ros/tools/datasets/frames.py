@@ -44,7 +44,7 @@ class Sample:
         Raises:
             BadInput: ``no_sparse``, ``no_depth``: there is none.
         """
-        if self.sparse is None and self.has_sensor:
+        if self.sparse is None and self.truth is not None and self.has_sensor:
             raise BadInput("no_sparse", f"frame {self.name} has no sparse/{self.name}.png: "
                            "expected one as other frames have it; a reference is no input then")
         return self._first(self.sparse, self.truth)
