@@ -268,13 +268,14 @@ class Peer:
         return parameter_value_to_python(values[0])
 
     def diagnosed(self, task: str) -> dict[str, str]:
-        """The values of a diagnostics task in the newest message that has it."""
+        """The values of a diagnostics task in the newest message that has it; at first none, and
+        an empty message."""
         for message in reversed(self.received["/diagnostics"]):
             for status in message.status:
                 if status.name.endswith(f": {task}"):
                     return {"level": status.level[0], "message": status.message,
                             **{pair.key: pair.value for pair in status.values}}
-        return {}
+        return {"message": ""}
 
 
 def stamped(message: Any, time_ns: int, frame_id: str = "camera_optical") -> Any:
