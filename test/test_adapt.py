@@ -142,7 +142,7 @@ def test_without_a_frame_that_measures_it_says_why_and_keeps_what_a_robot_has_le
 
 def test_all_points_may_teach_where_nothing_is_left_to_judge(tmp_path: Path, capsys) -> None:
     """A robot's own recording, over night: no reference, and no point is kept back."""
-    bag = record(tmp_path / "bag", moments(2))
+    bag = record(tmp_path / "bag", moments(1))
     assert cli.main(["adapt", "--bag", str(bag), "--steps", "1", "--out", str(tmp_path / "out"),
                      *FAST]) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
