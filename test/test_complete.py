@@ -125,7 +125,7 @@ def test_a_folder_with_no_frame_that_works_ends_with_code_2_and_a_report(
     assert "none of 5 frames could be completed" in capsys.readouterr().err
 
 
-def test_a_frame_in_a_folder_of_its_own_is_completed_like_the_others(folder):
+def test_a_frame_in_a_folder_of_its_own_is_completed_like_the_others(folder, capsys):
     for kind in ("rgb", "sparse"):
         (folder / kind / "left").mkdir()
         (folder / kind / "a.png").rename(folder / kind / "left" / "0.png")
@@ -133,6 +133,10 @@ def test_a_frame_in_a_folder_of_its_own_is_completed_like_the_others(folder):
     (folder / "frames.json").write_text(json.dumps(index))
     assert cli.main(["complete", "--data", str(folder), "--out", str(folder / "out")]) == 0
     assert (folder / "out" / "left__0_depth.npy").is_file()
+    index["frames"].append({"name": "left__0"})
+    (folder / "frames.json").write_text(json.dumps(index))
+    assert cli.main(["complete", "--data", str(folder), "--out", str(folder / "out")]) == 2
+    assert "2 frames" in (said := capsys.readouterr().err) and "left__0" in said
 
 
 def test_ground_truth_is_never_the_input(folder, capsys):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from scipy.interpolate import LinearNDInterpolator
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_info
 
 from sdim_ros.core import fill
 
@@ -155,13 +156,26 @@ def test_distance_is_in_mean_spacings() -> None:
     assert np.isinf(fill.distance_to_measured(np.zeros_like(sparse))).all()
 
 
-def test_fills_side_by_side_leave_the_threads_of_numpy_as_they_were() -> None:
+def test_fills_side_by_side_leave_the_threads_of_numpy_as_they_were(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits of the process that overlap would take each other for what was there before."""
     def threads() -> list[int]:
         return [library["num_threads"] for library in threadpool_info()
                 if library["internal_api"] == "openblas"]
 
-    with threadpool_limits(2, user_api="blas"):
-        before = threads()
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda seed: fill.linear(scatter(plane(), 400, seed)), range(24)))
-        assert threads() == before
+    before, triangles, inside, most = threads(), fill.Delaunay, [], []
+
+    def slow(corners: np.ndarray) -> object:
+        inside.append(1)
+        time.sleep(0.1)  # where another could come in
+        most.append(len(inside))
+        assert set(threads()) == {1}
+        inside.pop()
+        return triangles(corners)
+
+    monkeypatch.setattr(fill, "Delaunay", slow)
+    sparse = scatter(plane(), 400)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(fill.linear, (sparse, sparse))
+    np.testing.assert_array_equal(first, second)
+    assert most == [1, 1] and threads() == before

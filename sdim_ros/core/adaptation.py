@@ -95,8 +95,9 @@ class Adaptation:
             BadInput: nothing can be learnt from it, or it is not to be believed; it is counted.
         """
         try:
-            self.memory.check(frame, self.completer.clean(frame)[0])
-            new = divided(frame, self.completer.believed(frame))  # which may cost a pass
+            sparse, _ = self.completer.clean(frame)
+            self.memory.check(frame, sparse)  # first: what is believed may cost a pass
+            new = divided(frame, self.completer.believed(frame.image, sparse))
             if not len(new.judge):
                 raise BadInput("too_few_points", "none of the points fell to those that judge")
         except BadInput as problem:

@@ -77,10 +77,10 @@ def save(folder: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]) 
         with _locked(folder, fcntl.LOCK_EX):
             _remove_leftovers(folder)
             _check_space(folder, 2 * len(data))
-            number = max((int(path.name) for path in _saved(folder)), default=0) + 1
+            number = max((int(path.name) for path in saved(folder)), default=0) + 1
             path = folder / f"{number:06d}"
             _write(path, {WEIGHTS: data, ABOUT: text.encode()})
-            for old in _saved(folder)[:-KEPT]:
+            for old in saved(folder)[:-KEPT]:
                 _remove(old)
     except OSError as problem:
         raise CannotSave(
@@ -118,12 +118,12 @@ def load_newest(
     except OSError:
         pass  # read-only, or another process saves: nothing depends on it
     try:
-        saved = _saved(folder)
+        found = saved(folder)
     except OSError as problem:
         raise ModelUnavailable(
             f"adaptation.folder {folder}: cannot be read ({problem.strerror}); expected a folder "
             "of adapters, or the name of one that is to be made") from problem
-    for path in reversed(saved):
+    for path in reversed(found):
         try:
             about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
             _refuse_other_base(path, about["base"], here)
@@ -205,8 +205,8 @@ def _check_space(folder: Path, needed: int) -> None:
             f"{needed / 2**20:.1f} MB; make room, or set adaptation.folder to another disk")
 
 
-def _saved(folder: Path) -> list[Path]:
-    """The numbered folders, newest last."""
+def saved(folder: Path) -> list[Path]:
+    """The adapters in a folder, newest last; some may be damaged."""
     numbered = [path for path in folder.iterdir() if NUMBERED.fullmatch(path.name)]
     return sorted(numbered, key=lambda path: int(path.name))
 

@@ -71,7 +71,8 @@ class Completer:
     def description(self) -> str:
         """For people: which model, how large, where."""
         name = self.settings.model.checkpoint or "embedded tiny checkpoint"
-        millions, kind = self.model.parameter_count() / 1e6, str(self.model.dtype)[len("torch."):]
+        millions = self.model.parameter_count() / 1e6
+        kind = str(self.model.dtype).removeprefix("torch.")
         return f"{name}, {millions:.1f} M parameters, {self.model.device}, {kind}"
 
     @property
@@ -257,12 +258,11 @@ class Completer:
         return clean(frame, self.settings.input)
 
     @torch.inference_mode()
-    def believed(self, frame: Frame) -> np.ndarray:
-        """(H, W) float32 metres, the measurements that ``complete`` uses, 0 = none."""
-        sparse, cleaned = self.clean(frame)
+    def believed(self, image: np.ndarray, sparse: np.ndarray) -> np.ndarray:
+        """Of cleaned measurements, (H, W) metres, those that ``complete`` uses."""
         if self.settings.doubt.mode != "reject":
             return sparse
-        return self._believed(sparse, self._doubted(frame.image, sparse, Stopwatch()), cleaned)
+        return doubt.without(sparse, self._doubted(image, sparse, Stopwatch()))
 
     def _doubted(self, image: np.ndarray, sparse: np.ndarray, watch: Stopwatch
                  ) -> tuple[np.ndarray, np.ndarray]:

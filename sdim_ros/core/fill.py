@@ -7,9 +7,8 @@ Throughout, ``sparse`` is (H, W) float32 in metres with 0 = not measured, ``imag
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -27,8 +26,7 @@ CLASSICAL = ("nearest", "linear", "edge_aware")
 GUIDED = {"guided_loose": (0.05, 20.0), "guided": (0.15, 8.0), "guided_strict": (0.5, 3.0)}
 FILLS = (*CLASSICAL, *GUIDED)
 FARTHEST = 300.0
-# Of _one_openblas_thread.
-_entering, _inside, _limit = Lock(), 0, None
+_triangulating = Lock()
 
 
 def classical(method: str, sparse: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -147,8 +145,9 @@ def _triangles(sparse: np.ndarray) -> Delaunay | None:
         return None
     try:
         # scipy solves a tiny system per triangle. OpenBLAS wakes a thread per core for each of
-        # them; where the cores are busy, waiting for those took ten times as long.
-        with _one_openblas_thread():
+        # them; where the cores are busy, waiting for those took ten times as long. One at a time:
+        # limits that overlap would take each other for what was there before.
+        with _triangulating, _openblas().limit(limits=1):
             return Delaunay(corners)
     except QhullError:  # All points on one line.
         return None
@@ -197,23 +196,6 @@ def _scan(triangles: Delaunay, sparse: np.ndarray) -> tuple[np.ndarray, np.ndarr
     places = count + np.repeat(row * sparse.shape[1] + first.astype(np.int64) - before, length)
     plane = np.repeat(slope, length) * count + np.repeat(start - slope * before, length)
     return places, plane.astype(np.float32)
-
-
-@contextmanager
-def _one_openblas_thread() -> Iterator[None]:
-    """For all that are inside at once: the first of them sets it, the last one takes it back."""
-    global _inside, _limit
-    with _entering:
-        _inside += 1
-        if _inside == 1:
-            _limit = _openblas().limit(limits=1)
-    try:
-        yield
-    finally:
-        with _entering:
-            _inside -= 1
-            if _inside == 0:
-                _limit.restore_original_limits()
 
 
 @cache

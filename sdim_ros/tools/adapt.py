@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -210,7 +211,7 @@ def run(args: argparse.Namespace) -> int:
         base = settings.model.checkpoint or report.EMBEDDED
         path = adapter_files.save(out / "adapter", adaptation.weights(), {
             "base": adapter_files.base_of(base, adaptation.original()),
-            "command": " ".join(args.command_line), "steps": adaptation.steps_in_use,
+            "command": shlex.join(args.command_line), "steps": adaptation.steps_in_use,
             "settings": dataclasses.asdict(settings.adaptation)})
         learnt = f"{path} holds what was learnt; its folder is for adaptation.folder"
     shown = [frame for number, *frame in tuning.frames(count - 1)]

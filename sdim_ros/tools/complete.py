@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sdim_ros.core.types import BadInput, DenseDepth, Frame, ModelFailed
 from sdim_ros.tools import overview, report
 from sdim_ros.tools.assignments import parse_assignments
 from sdim_ros.tools.datasets.files import read_depth, read_image, write_depth_png
-from sdim_ros.tools.datasets.frames import Sample, frame_names
+from sdim_ros.tools.datasets.frames import Sample, file_name, frame_names
 from sdim_ros.tools.datasets.frames_folder import FramesFolder
 from sdim_ros.tools.results import FrameResult, judge
 
@@ -144,9 +145,9 @@ def write_result(
 ) -> None:
     """Write NAME_depth.npy, NAME_depth.png, NAME_confidence.npy, .png and NAME_overview.png.
 
-    A slash in the frame's name becomes two underscores.
+    NAME is the frame's, as ``file_name`` makes it.
     """
-    name = frame.name.replace("/", "__")
+    name = file_name(frame.name)
     np.save(out / f"{name}_depth.npy", dense.depth)
     np.save(out / f"{name}_confidence.npy", dense.confidence)
     lost = write_depth_png(out / f"{name}_depth.png", dense.depth, scale)
@@ -171,6 +172,10 @@ def _inputs(args: argparse.Namespace) -> tuple[Sequence[Sample], float]:
                 "no_sparse", f"{folder.folder / 'sparse'} is missing: expected what the sensor "
                 "measured, since gt/ is never taken as input; to draw points from gt/, use "
                 f"sdim evaluate --data {args.data} --points 500 --out {args.out}")
+        name, count = Counter(map(file_name, folder.names)).most_common(1)[0]
+        if count > 1:
+            raise BadInput("name", f"{count} frames of {args.data} would be written as {name}: "
+                           "expected different names")
         return folder, folder.depth_scale
     if args.data is not None or args.image is None or args.sparse is None:
         raise BadInput("arguments", "give either --image with --sparse, or --data")

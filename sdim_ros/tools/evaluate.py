@@ -127,17 +127,14 @@ class Evaluation:
         """Name and checksum of the newest adapter: a node may save another while this runs."""
         if not self.settings.adaptation.folder or not self.needs_model:
             return {}
-        from sdim_ros.core.adapter_files import ABOUT, NUMBERED  # with PyTorch, as the model is
+        from sdim_ros.core.adapter_files import ABOUT, saved  # with PyTorch, as the model is
 
         folder = Path(self.settings.adaptation.folder).expanduser()
-        saved = [path for path in folder.glob(f"*/{ABOUT}")
-                 if NUMBERED.fullmatch(path.parent.name)]
-        if not saved:
-            return {}
-        newest = max(saved, key=lambda path: int(path.parent.name))
-        # It holds the checksum of the weights.
-        return {"adapter": newest.parent.name,
-                "adapter_sha256": hashlib.sha256(newest.read_bytes()).hexdigest()}
+        found = [path for path in (saved(folder) if folder.is_dir() else ())
+                 if (path / ABOUT).is_file()]
+        return {} if not found else {
+            "adapter": found[-1].name,  # of what is said about it: the weights' checksum as well
+            "adapter_sha256": hashlib.sha256((found[-1] / ABOUT).read_bytes()).hexdigest()}
 
     def load(self, device: str | None) -> None:
         """Load the model where a method needs it."""

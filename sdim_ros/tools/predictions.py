@@ -66,8 +66,9 @@ def open_predictions(text: str, names: Sequence[str], taken: Collection[str]) ->
     Args:
         taken: names of methods that there are already.
     """
-    folder, _, scale_text = (text, "", "") if Path(text).is_dir() else text.rpartition("=")
-    folder, scale_text = (folder, scale_text) if folder else (text, "")
+    folder, scale_text = text, ""
+    if "=" in text and not Path(text).is_dir():  # a name may hold one too
+        folder, _, scale_text = text.rpartition("=")
     try:
         scale = float(scale_text) if scale_text else DEFAULT_SCALE
     except ValueError:

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from sdim_ros.core import fill, metrics
 from sdim_ros.tools.results import (
-    AT_ASKED_PIXELS, FAR, METHODS, RANGE_EDGES_M, SAME_MISSING, FrameResult)
+    AT_ASKED_PIXELS, FAR, METHODS, RANGE_EDGES_M, SAME_MISSING, FrameResult,
+    with_fewest_holes)
 from sdim_ros.tools.robustness import AXES
 
 EMBEDDED = "embedded"  # the checkpoint that has no name
@@ -238,12 +239,9 @@ def table(report: Mapping[str, Any]) -> Table:
     methods = report["methods"]
     everywhere = [name for name in methods if name not in AT_ASKED_PIXELS]
     asked = [name for name in methods if name in AT_ASKED_PIXELS]
-    least = min((_missing(methods[name]) for name in everywhere), default=0.0)
-    best = {
-        metric: min((_error(methods[name], metric) for name in everywhere
-                     if _missing(methods[name]) < least + SAME_MISSING), default=math.inf)
-        for metric in ("mae", "rmse")
-    }
+    fair = with_fewest_holes({name: _error(methods[name], "missing") for name in everywhere})
+    best = {metric: min((_error(methods[name], metric) for name in fair), default=math.inf)
+            for metric in ("mae", "rmse")}
     result = Table(caption_justify="left")
     result.add_column("method")
     for column in ("MAE m", "RMSE m", "ms"):
@@ -254,7 +252,7 @@ def table(report: Mapping[str, Any]) -> Table:
             result.caption = "second part: only where\nthe model was asked"
         errors = {metric: _error(methods[name], metric) for metric in best}
         cells = [
-            f"[bold green]{error:.4f}[/]" if name in everywhere and error == best[metric]
+            f"[bold green]{error:.4f}[/]" if name in fair and error == best[metric]
             else f"{error:.4f}" for metric, error in errors.items()
         ]
         time = methods[name].get("ms_per_frame", {}).get("median")
@@ -336,11 +334,6 @@ def notes(result: FrameResult) -> str:
         lines += ["", f"pixels asked  {stats.queries:,}", f"trust         {stats.trust:.2f}",
                   "fill          " + stats.fill.replace(" + ", "\n            + ")]
     return "\n".join(lines)
-
-
-def _missing(method: Mapping[str, Any]) -> float:
-    """The share of the judged pixels without a depth."""
-    return (method.get("held_out") or method.get("protocol") or {}).get("missing") or 0.0
 
 
 def _error(method: Mapping[str, Any], metric: str) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdim_ros.tools.results import AT_ASKED_PIXELS, METHODS, SAME_MISSING
+from sdim_ros.tools.results import AT_ASKED_PIXELS, METHODS, with_fewest_holes
 
 UNKNOWN = "–"
 UNCLEAR = "not clear"
@@ -149,9 +149,8 @@ def _with_bar(cells: list[Cell], judged: Mapping[str, Any], name: str, asked: bo
 
 
 def _best(judged: Mapping[str, Mapping[str, Any]], metric: str) -> float | None:
-    least = min((judged[name].get("missing") or 0 for name in whole_maps(judged)), default=0)
-    values = [judged[name][metric] for name in whole_maps(judged) if known(
-        judged[name].get(metric)) and (judged[name].get("missing") or 0) < least + SAME_MISSING]
+    fair = with_fewest_holes({name: judged[name].get("missing") for name in whole_maps(judged)})
+    values = [judged[name][metric] for name in fair if known(judged[name].get(metric))]
     if len(values) < 2:
         return None
     return (max if metric in LARGER_IS_BETTER else min)(values)

@@ -22,7 +22,7 @@ AT_ASKED_PIXELS = (
 # Where the bins of the error by range begin, metres; the last one has no end.
 RANGE_EDGES_M = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0, 80.0)
 
-# Methods are compared where they leave out the same share of the pixels, up to this.
+# What one method leaves out more than another, where the two may be compared; a share.
 SAME_MISSING = 0.001
 # A point replaced by another within this share of its depth does no harm worth finding.
 FAR = 0.1
@@ -129,3 +129,13 @@ def judge_certainty(dense: DenseDepth, reference: np.ndarray, given: np.ndarray
         return {}
     return metrics.certainty(
         dense.depth[judged], reference[judged], dense.confidence[judged], dense.interval[judged])
+
+
+def with_fewest_holes(missing: Mapping[str, float | None]) -> list[str]:
+    """The methods that leave out as little as any: what is left out is seldom the easiest.
+
+    Args:
+        missing: share of the judged pixels by method.
+    """
+    least = min((share or 0.0 for share in missing.values()), default=0.0)
+    return [name for name, share in missing.items() if (share or 0.0) < least + SAME_MISSING]

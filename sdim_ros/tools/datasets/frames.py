@@ -98,6 +98,11 @@ class Frames(Sequence[Sample]):
         return np.arange(len(self)) >= len(self) - max(len(self) // 10, int(len(self) > 1))
 
 
+def file_name(name: str) -> str:
+    """Of a frame, where all lie in one folder: folders in its name become a part of the file's."""
+    return name.replace("/", "__")
+
+
 def frame_names(samples: Sequence[Sample]) -> list[str]:
     """The names of all frames, without reading those of a folder."""
     if isinstance(samples, Frames):

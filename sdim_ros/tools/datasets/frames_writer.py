@@ -14,7 +14,7 @@ import numpy as np
 
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools.datasets.files import write_depth_png, write_png
-from sdim_ros.tools.datasets.frames import Sample
+from sdim_ros.tools.datasets.frames import Sample, file_name
 
 MOST = np.iinfo(np.uint16).max
 # Millimetres, KITTI's unit, centimetres: up to 65, 256 and 655 m.
@@ -91,7 +91,7 @@ class FramesWriter:
 
     def add(self, sample: Sample) -> None:
         """Write one frame; folders in its name become a part of the file's name."""
-        name = sample.name.replace("/", "__")
+        name = file_name(sample.name)
         if name in self._entries:
             raise BadInput("name", f"two frames are named {name}: expected different names")
         try:
