@@ -57,8 +57,10 @@ $(READY): constraints.txt setup.py
 demo: $(READY)
 	@$(VENV)/bin/sdim demo --out demo_out
 
+# One process more than two cores: tests of the node wait about as long as they compute.
 test: $(READY)
-	@$(VENV)/bin/python -m pytest -q -ra -n 2 --dist loadfile --durations=25 test
+	@$(VENV)/bin/python -m pytest -q -ra -n 3 --dist loadfile --no-loadscope-reorder \
+	    --durations=25 test
 
 soak: $(READY)
 	@$(VENV)/bin/python test/soak.py

@@ -50,7 +50,7 @@ setup(
     ],
     extras_require={
         # Without this entry colcon test finds no tests, and says that all went well.
-        "test": ["pytest>=7,<9", "pytest-xdist>=3"],
+        "test": ["pytest>=7,<9", "pytest-xdist>=3.8"],
         "quantize": ["torchao>=0.15"],
         # Curves in the browser, and the files of Hypersim and NYU-Depth V2.
         "train": ["tensorboard>=2.14", "h5py>=3.8"],

@@ -153,6 +153,9 @@ class Peer:
         self.record("/diagnostics", DiagnosticArray)
         self.results = self.record("depth/completed", Image)
         self._time_ns = 1_000_000_000
+        self._clients: dict[str, Any] = {}
+        self._client(ChangeState, f"{target}/change_state")  # before get_state: see transition
+        self._client(GetState, f"{target}/get_state")
 
     def __enter__(self) -> Peer:
         return self
@@ -233,20 +236,33 @@ class Peer:
     def _find(self, time_ns: int) -> Image | None:
         return next((m for m in reversed(self.results) if stamp_ns(m.header) == time_ns), None)
 
-    def call(self, service_type: type, name: str, request: Any, timeout_s: float = 20.0) -> Any:
-        """Call a service and wait for its response."""
-        client = self.node.create_client(service_type, name)
+    def call(self, service_type: type, name: str, request: Any, timeout_s: float = 20.0,
+             ask_again_s: float = 2.0) -> Any:
+        """Call a service and wait for its response; without one the same is asked again.
+
+        A service drops a response when it has not seen for 0.1 s who reads it; on a busy machine
+        it may hear of a new client later than that.
+        """
+        client = self._client(service_type, name)
         assert self.spin_until(client.service_is_ready, timeout_s), f"{name} is not there"
+        deadline = time.monotonic() + timeout_s
         future = client.call_async(request)
-        assert self.spin_until(future.done, timeout_s), f"{name} does not answer"
-        self.node.destroy_client(client)
+        while not self.spin_until(future.done, ask_again_s):
+            assert time.monotonic() < deadline, f"{name} does not answer"
+            future = client.call_async(request)
         return future.result()
+
+    def _client(self, service_type: type, name: str) -> Any:
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(service_type, name)
+        return self._clients[name]
 
     def transition(self, name: str, timeout_s: float = 20.0) -> bool:
         """Run a lifecycle transition: configure, activate, deactivate, cleanup."""
+        self.state()  # that it answers means that it has seen the older client too: once is enough
         identity = getattr(Transition, f"TRANSITION_{name.upper()}")
         return self.call(ChangeState, f"{self.target}/change_state", ChangeState.Request(
-            transition=Transition(id=identity)), timeout_s).success
+            transition=Transition(id=identity)), timeout_s, ask_again_s=timeout_s).success
 
     def state(self) -> str:
         """The lifecycle state of the node."""

@@ -88,12 +88,13 @@ def test_a_random_twin_of_an_adapted_model_answers() -> None:
 
 def test_the_3b_takes_steps_in_bfloat16_and_only_the_intended_parameters_move(
         tmp_path: Path) -> None:
-    """The real widths of Qwen2.5-VL-3B with LoRA and fusion; few layers and a short prompt, since
-    a CPU without bfloat16 takes minutes for more."""
+    """The real widths of Qwen2.5-VL-3B with LoRA and fusion; few layers, a small picture and
+    short numbers, since a CPU without bfloat16 takes minutes for more."""
     values = {**small_values(write_frames(tmp_path / "frames"), precision="bfloat16", images=1,
                              pixels=1, learning_rate=1e-3), "base": "some/base",
               "lora": {"rank": 8, "alpha": 16}}
-    values["sdim"].update(max_pixels=8_000, min_pixels=4_000, prompt="none")
+    values["sdim"].update(max_pixels=3_200, min_pixels=1_600, prompt="none")
+    values["sdim"]["number"].update(integer_digits=1, decimals=1)
     del values["qwen"]
     recipe = recipes.parse(values)
     with tempfile.TemporaryDirectory() as folder:

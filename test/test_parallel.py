@@ -29,8 +29,8 @@ def test_the_processes_share_the_batches_of_each_step() -> None:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one process: four batches make a step."""
     folder = tmp_path_factory.mktemp("alone")
-    values = small_values(write_frames(folder / "frames"), steps=6, accumulate=4,
-                          validate_every=3)
+    values = small_values(write_frames(folder / "frames"), steps=4, accumulate=4,
+                          validate_every=2)
     recipe = write_recipe(folder / "recipe.yaml", values)
     assert main(["train", "--config", str(recipe), "--out", str(folder / "run"), "--workers",
                  "0", "--threads", "1", "--device", "cpu"]) == 0
@@ -41,11 +41,11 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_give_the_losses_of_one_at_the_same_global_batch(
         way: str, alone: Path, tmp_path: Path) -> None:
     """With a copy of the model each (DDP); with half of every weight each (FSDP), resumed."""
-    values = small_values(alone / "frames", steps=6, accumulate=2, validate_every=3,
-                          picture_every=6, gradient_checkpointing=way == "shards")
+    values = small_values(alone / "frames", steps=4, accumulate=2, validate_every=2,
+                          picture_every=4, gradient_checkpointing=way == "shards")
     recipe = write_recipe(tmp_path / "recipe.yaml", values)
     environment = {"ACCELERATE_USE_FSDP": "true"} if way == "shards" else {}
-    for steps in ("3", "6") if way == "shards" else ("6",):
+    for steps in ("2", "4") if way == "shards" else ("4",):
         for process in start_two(recipe, tmp_path / "run", "--steps", steps, **environment):
             finish(process)
     # Rounding differs, and Adam makes more of it in each step.

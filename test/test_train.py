@@ -268,15 +268,15 @@ def test_data_that_is_not_there_is_named(workers: str, tmp_path: Path,
 
 
 def test_a_killed_run_goes_on_with_the_same_loss_curve(frames: Path, tmp_path: Path) -> None:
-    values = small_values(frames, steps=40, checkpoint_every=3)
+    values = small_values(frames, steps=20, checkpoint_every=3)
     recipe, killed, through = tmp_path / "recipe.yaml", tmp_path / "killed", tmp_path / "run"
     process = start(write_recipe(recipe, values), killed)
     try:
-        wait_for_steps(process, killed, 10)
+        wait_for_steps(process, killed, 7)
     finally:
         process.kill()
     process.communicate()
-    assert 10 <= len(figures(killed)) < 40
+    assert 7 <= len(figures(killed)) < 20
     assert f"{killed}: going on at step" in finish(start(recipe, killed))
     assert command(tmp_path, values) == 0
     assert figures(killed) == figures(through)
