@@ -167,6 +167,18 @@ def test_unknown_rows_and_missing_plans_are_named(plan: Path) -> None:
         ablate.read_plan(plan)
 
 
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"judge__points": None}, "judge has frames, pixels: expected frames, points, pixels"),
+    ({"judge__samples": 3}, "judge has .*samples: expected"),
+    ({"rows": [{"name": "soft", "what": "", "sets": {}}]},
+     "row 0 has name, sets, what: expected name, what, set, and maybe paper")])
+def test_what_the_plan_lacks_or_nobody_knows_is_named_before_anything_is_trained(
+        plan: Path, trained: list[str], changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadSetting, match=words):
+        ablate.run(edited(plan, **changes))
+    assert not trained
+
+
 def test_the_shipped_plan_has_the_papers_rows_and_every_row_is_a_recipe() -> None:
     plan, rows = ablate.read_plan(REPOSITORY / "config" / "ablations.yaml")
     assert [row.name for row in rows if row.paper] == list("abcdef")

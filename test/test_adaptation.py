@@ -18,7 +18,7 @@ from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import ModelSettings, Settings, with_values
 from sdim_ros.core.fusion import FusionConfig
 from sdim_ros.core.model import SdimModel
-from sdim_ros.core.types import BadInput, Frame
+from sdim_ros.core.types import BadInput, Frame, ModelFailed
 from sdim_ros.tools import sampling
 
 FILLS = ("nearest", "linear")
@@ -209,6 +209,26 @@ def test_worse_than_the_original_twice_goes_back_to_it_and_pauses(monkeypatch) -
     assert not learner.work()
     learner.reset()
     assert learner.status.state == "learning" and learner.work()
+
+
+@pytest.mark.parametrize(("said", "kind", "words"), [
+    ("CUDA out of memory. Tried to allocate", ModelFailed, "lower adaptation.pixels"),
+    ("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", ModelFailed, "adaptation.pixels"),
+    ("CUDA error: an illegal memory access was encountered", RuntimeError, "illegal"),
+    ("shapes do not fit", RuntimeError, "shapes")])
+def test_only_want_of_memory_is_told_as_that(monkeypatch, said: str, kind: type, words: str
+                                             ) -> None:
+    learner = adaptation()
+    learn(learner, 1)
+
+    def fails(*args):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(module, "supervised_loss", fails)
+    with pytest.raises(kind, match=words) as caught:
+        for _ in range(12):
+            learner.work()
+    assert type(caught.value) is kind
 
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])

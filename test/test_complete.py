@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_evaluate import FakeCompleter
 
-from sdim_ros.core.types import ModelFailed
+from sdim_ros.core.types import ModelFailed, ModelLost
 from sdim_ros.tools import cli, complete
 
 
@@ -123,6 +123,18 @@ def test_a_folder_with_no_frame_that_works_ends_with_code_2_and_a_report(
     report = json.loads((folder / "out" / "report.json").read_text())
     assert len(report["skipped"]) == 5 and report["skipped"]["a"] == "out of memory"
     assert "none of 5 frames could be completed" in capsys.readouterr().err
+
+
+def test_a_lost_gpu_ends_it_at_once(folder, monkeypatch, capsys):
+    class Loses(FakeCompleter):
+        def complete(self, frame, **more):
+            if frame.name == "e":
+                raise ModelLost("the GPU failed")
+            return super().complete(frame, **more)
+
+    monkeypatch.setattr(complete, "load_completer", Loses)
+    assert run_folder(folder) == (2, {"a"})
+    assert "sdim complete: the GPU failed" in capsys.readouterr().err
 
 
 def test_a_frame_in_a_folder_of_its_own_is_completed_like_the_others(folder, capsys):

@@ -109,6 +109,13 @@ def test_depth_in_any_other_format_is_refused_by_name(form):
     assert caught.value.reason == "encoding"
 
 
+@pytest.mark.parametrize("codes", [(70000, 69999), (5, 65536)])
+def test_numbers_that_no_16_bits_hold_are_damage_and_never_wrapped_to_a_depth(codes):
+    data = bytes(12) + rvl(np.array([codes]))
+    with pytest.raises(BadInput, match="pixel 0 of 2: the data are cut or damaged"):
+        read_compressed_depth(message("16UC1; compressedDepth rvl", data), LIMIT)
+
+
 @pytest.mark.parametrize(("form", "data", "words"), [
     ("16UC1; compressedDepth png", b"", "0 bytes"),
     ("16UC1; compressedDepth png", bytes(40), "cannot be decoded: expected PNG"),

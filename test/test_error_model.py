@@ -128,6 +128,13 @@ def test_recent_points_are_those_of_the_last_frames_before_a_frame() -> None:
     assert recent.before(5 * SECOND + LONGEST_NS) is None
 
 
+def test_a_frame_that_is_computed_once_more_counts_once() -> None:
+    recent = RecentErrors()
+    for draw in range(2):
+        recent.exchange(SECOND, drawn(30, draw), frames=3)
+    assert len(recent) == 1 and len(recent.before(2 * SECOND)) == 30
+
+
 def test_time_that_goes_back_and_a_reset_forget_everything() -> None:
     recent = RecentErrors()
     recent.add(10 * SECOND, drawn(30), frames=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from argparse import Namespace
@@ -261,6 +262,10 @@ def test_hidden_points_are_not_in_the_message_and_the_others_as_they_were(encodi
     again = live_score.hidden(args, message, Settings())
     assert again.data.tobytes() == hidden.data.tobytes()
     assert (hidden.step, hidden.encoding) == (message.step, encoding)
+    short = copy.copy(message)
+    short.data = message.data[:-5 * pixels.itemsize]  # the last row without its padding
+    assert live_score.hidden(args, short, Settings()).data.tobytes() == (
+        hidden.data.tobytes()[:-5 * pixels.itemsize])
 
 
 def lidar_moments():
@@ -277,6 +282,7 @@ def lidar_moments():
     (("--live", "--node", "completion_node"), "expected its full name"),
     (("--live", "--node", "/a", "--remap", "images=/a"), "the names are image, camera_info"),
     (("--live", "--node", "/a", "--set", "queries.budget=9"), "ros2 param set /a"),
+    (("--live", "--node", "/a", "--doubt", "reject"), "--doubt with --node"),
     (("--live", "--points", "9"), "sdim convert --bag"),
 ])
 def test_what_cannot_be_played_is_one_sentence(tmp_path, capsys, flags, words):

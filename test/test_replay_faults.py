@@ -85,6 +85,19 @@ def test_a_cut_that_leaves_no_message_is_one_sentence(tmp_path, capsys):
         assert "record it again" in sentence(capsys)
 
 
+def test_a_file_without_any_message_costs_a_bag_without_metadata_only_itself(tmp_path, capsys):
+    """As a recorder leaves it that was killed just after it had begun the next file."""
+    folder = record(tmp_path / "bag", moments(4))
+    (folder / "metadata.yaml").unlink()
+    next_file = folder / "bag_1.mcap"
+    shutil.copy(folder / "bag.mcap", next_file)
+    cut(next_file, 0.01)
+    assert run(folder, tmp_path / "out") == 2
+    text = sentence(capsys)
+    assert "bag_1.mcap cannot be opened" in text and "results so far are in" in text
+    assert written(tmp_path / "out") == [stamp_of(number) for number in range(4)]
+
+
 def test_damaged_bytes_in_the_middle_keep_what_was_before(tmp_path, capsys):
     bag = record(tmp_path / "bag", moments(
         12, image=colour, camera_info=info, sparse_depth__image=depth_of, other=large),

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sdim_ros.core.asking import out_of_memory
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import AdaptationSettings
 from sdim_ros.core.frame_memory import FrameMemory, MemoryFrame, divided
@@ -374,7 +375,7 @@ class Adaptation:
             with torch.enable_grad():
                 yield
         except RuntimeError as problem:
-            if "memory" not in str(problem):
+            if not out_of_memory(problem):
                 raise
             raise ModelFailed("out of memory while learning: lower adaptation.pixels") from problem
         finally:

@@ -38,7 +38,7 @@ class Reading:
 
     Attributes:
         readout: ``median`` or ``greedy``.
-        stop_early: as for ``engine.spell``.
+        stop_early: as for ``engine.spell``; for medians alone.
         exact: read the 10 % and 90 % quantiles digit by digit too, instead of the interval that
             the median's path shows.
     """
@@ -51,8 +51,8 @@ class Reading:
     def of(cls, settings: Settings) -> Reading:
         """As the settings say; the preset of the paper spells whole numbers greedily."""
         asked = settings.queries
-        paper = asked.preset == "paper"
-        return cls("greedy" if paper else asked.readout, asked.stop_early and not paper,
+        readout = "greedy" if asked.preset == "paper" else asked.readout
+        return cls(readout, asked.stop_early and readout == "median",
                    settings.confidence.exact_quantiles)
 
     def spell(self, model: SdimModel, prefix: Prefix, suffix: Tensor) -> tuple[Tensor, ...]:

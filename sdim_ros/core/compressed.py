@@ -120,6 +120,8 @@ def _decode_rvl(data: bytes, max_pixels: int) -> np.ndarray:
         if end > flat.size or len(zigzag) < count:
             break
         run = last + np.cumsum((zigzag >> 1) ^ -(zigzag & 1))
+        if count and not 0 <= run.min() <= run.max() <= np.iinfo(np.uint16).max:
+            break  # no depth of 16 bits, and there is no checksum that would tell
         flat[start:end] = run
         last = int(run[-1]) if count else last
         at, position = at + 2 + count, end

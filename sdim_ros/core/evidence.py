@@ -58,12 +58,16 @@ class RecentErrors:
         return Evidence.joined(recent) if recent else None
 
     def add(self, stamp_ns: int, points: Evidence, frames: int) -> None:
-        """Keep points of the frame at that time, and of the last ``frames`` frames in all."""
+        """Keep points of the frame at that time, and of the last ``frames`` frames in all.
+
+        A frame that is computed once more, after memory ran out, takes its own place.
+        """
         if len(points):
             at = np.linspace(0, len(points) - 1, min(POINTS_PER_FRAME, len(points))).astype(int)
             kept = Evidence(points.signs[at], points.errors[at])
             # Replaced in one step: an abandoned thread may still be at work beside a new one.
-            self._frames = (*self._frames, (stamp_ns, kept))
+            others = (frame for frame in self._frames if frame[0] != stamp_ns)
+            self._frames = (*others, (stamp_ns, kept))
         self._frames = self._frames[-frames:]
 
     def exchange(self, stamp_ns: int, points: Evidence, frames: int) -> Evidence | None:

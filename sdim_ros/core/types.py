@@ -42,8 +42,11 @@ class OutOfMemory(ModelFailed):
     """Not enough memory even for the smallest passes."""
 
 
-class ModelLost(ModelFailed):
-    """The accelerator is gone: no frame can work any more in this process."""
+class ModelLost(SdimError):
+    """The accelerator is gone: no frame can work any more in this process.
+
+    No ``ModelFailed``: who goes on with the next frame after that must not after this.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,13 +166,13 @@ class Health:
         self._rate.add()
         # New objects each time: the other thread may be reading the old ones.
         self._cleaned = self._cleaned + Counter(stats.cleaned)
-        self._mistrust = None
-        if stats.doubted_share > MANY_DOUBTED:
-            self._mistrust = (
-                f"{100 * stats.doubted_share:.0f} % of the measured points contradict the others "
-                f"and the model: expected at most {100 * MANY_DOUBTED:.0f} %; check the "
-                "extrinsics and the stamps of depth and image")
-            self.drops.warn("sparse depth", "doubted", self._mistrust)
+        mistrust = None if stats.doubted_share <= MANY_DOUBTED else (
+            f"{100 * stats.doubted_share:.0f} % of the measured points contradict the others "
+            f"and the model: expected at most {100 * MANY_DOUBTED:.0f} %; check the "
+            "extrinsics and the stamps of depth and image")
+        if mistrust:
+            self.drops.warn("sparse depth", "doubted", mistrust)
+        self._mistrust = mistrust
         self._last_result = {
             "points": stats.points, "doubted points": stats.doubted, "queries": stats.queries,
             "fill": stats.fill, "trust": stats.trust,

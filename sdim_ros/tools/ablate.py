@@ -104,7 +104,7 @@ def read_plan(path: Path) -> tuple[dict[str, Any], list[Row]]:
     """The YAML plan, and its rows.
 
     Raises:
-        BadSetting: the file is missing, is no YAML, or lacks a section.
+        BadSetting: the file is missing, is no YAML, or lacks something or has what nobody knows.
     """
     if not path.is_file():
         raise BadSetting(f"plan {path}: there is no such file; try config/ablations.yaml")
@@ -114,7 +114,19 @@ def read_plan(path: Path) -> tuple[dict[str, Any], list[Row]]:
         raise BadSetting(f"plan {path}: this is not YAML: {problem}") from None
     if not isinstance(plan, dict) or set(plan) != SECTIONS:
         raise BadSetting(f"plan {path}: expected the sections {', '.join(sorted(SECTIONS))}")
+    _check_keys(f"plan {path}: judge", plan["judge"], ("frames", "points", "pixels"))
+    for number, row in enumerate(plan["rows"]):
+        _check_keys(f"plan {path}: row {number}", row, ("name", "what", "set"), ("paper",))
     return plan, [Row(**row) for row in plan["rows"]]
+
+
+def _check_keys(where: str, values: Any, needed: tuple[str, ...], more: tuple[str, ...] = ()
+                ) -> None:
+    """Before hours of training, not after them."""
+    found = set(values) if isinstance(values, dict) else set()
+    if not set(needed) <= found <= {*needed, *more}:
+        raise BadSetting(f"{where} has {', '.join(sorted(map(str, found))) or 'nothing'}: expected "
+                         f"{', '.join(needed)}{''.join(f', and maybe {name}' for name in more)}")
 
 
 def changed(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,9 @@ from sdim_ros.tools.results import FrameResult, judge
 DEPTH_SCALE = 1000.0
 CONFIDENCE_SCALE = 65535
 
+# What `add_model_arguments` adds.
+MODEL_FLAGS = ("checkpoint", "preset", "device", "doubt", "set")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``sdim complete``."""

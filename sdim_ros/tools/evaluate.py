@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from sdim_ros.core import fill
 from sdim_ros.core.config import Settings, with_values
-from sdim_ros.core.types import BadInput, Frame, ModelFailed, ModelLost
+from sdim_ros.core.types import BadInput, Frame, ModelFailed
 from sdim_ros.tools import (
     frame_pictures, html_report, overview, published, report, sampling)
 from sdim_ros.tools.complete import (
@@ -203,8 +203,6 @@ def _work(evaluation: Evaluation, rows: Rows, crew: Crew) -> None:
         for run in progress.track(mine, description="evaluating"):
             try:
                 *_, judged = evaluation.judged(run)
-            except ModelLost:
-                raise
             except (BadInput, ModelFailed) as problem:
                 rows.add(run.key, str(problem))
                 continue

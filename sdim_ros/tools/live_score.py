@@ -32,7 +32,7 @@ from sdim_ros.tools.bags.reading import Bag
 from sdim_ros.tools.bags.rerun_file import RerunFile
 from sdim_ros.tools.bags.sets import REFERENCE_WAIT_NS, Set
 from sdim_ros.tools.bags.topics import COMPRESSED, IMAGE, choose_topics, parse_topics
-from sdim_ros.tools.complete import make_folder
+from sdim_ros.tools.complete import MODEL_FLAGS, make_folder
 from sdim_ros.tools.frame_judge import Judged
 from sdim_ros.tools.live_figures import Played, figures
 from sdim_ros.tools.replay import Replay, settings_of
@@ -248,8 +248,7 @@ def _settings(args: argparse.Namespace) -> Settings | None:
         if args.remap is not None:
             raise BadInput("arguments", "--remap is for --node: give that too, or leave it out")
         return settings
-    own = [flag for flag in ("checkpoint", "preset", "device", "set", "extrinsics")
-           if getattr(args, flag)]
+    own = [flag for flag in (*MODEL_FLAGS, "extrinsics") if getattr(args, flag)]
     if own:
         raise BadInput("arguments", f"--{own[0]} with --node: a node that runs has its own "
                        f"settings; give it to the node (ros2 param set {args.node} ...)")
@@ -320,11 +319,13 @@ def hidden(args: argparse.Namespace, message: Any, settings: Settings) -> Any:
     except BadInput:
         return message  # the node refuses it as well
     kept = sampling.sample_points(depth, args.points, (args.seed, stamp_ns(message.header))) > 0
-    data = np.array(message.data, np.uint8)
     row = message.width * (4 if message.encoding == "32FC1" else 2)
-    rows = data[:message.height * message.step].reshape(message.height, message.step)[:, :row]
+    # Rows may be padded, and the last one need not be.
+    padded = np.zeros(max(message.height * message.step, len(message.data)), np.uint8)
+    padded[:len(message.data)] = message.data
+    rows = padded[:message.height * message.step].reshape(message.height, message.step)[:, :row]
     rows *= np.repeat(kept, row // message.width, axis=1)
-    return dataclasses.replace(message, data=data)
+    return dataclasses.replace(message, data=padded[:len(message.data)])
 
 
 def _first_drop(live: Mapping[str, Any]) -> str:

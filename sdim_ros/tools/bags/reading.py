@@ -165,7 +165,15 @@ class Bag:
         if not files:
             raise BadInput("bag", f"{self.path} cannot be opened as a bag ({why}), nor does it "
                            f"hold files {' or '.join(ENDINGS)}; {EXPECTED}")
-        parts = [self._open_file(file) for file in files]
+        parts, problem = [], None
+        for file in files:
+            try:
+                parts.append(self._open_file(file))
+            except BadInput as found:  # as the last file of a recorder that was killed
+                problem = found
+                self._add_damage(str(found))
+        if not parts:
+            raise problem
         return sorted(parts, key=lambda part: part.start_time)
 
     def _open_file(self, path: Path) -> Any:
