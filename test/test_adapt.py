@@ -115,7 +115,8 @@ def test_seeds_repeat_the_draw_from_the_loaded_weights(data: Path, tmp_path: Pat
     (["--steps", "0"], "--steps 0"),
     (["--seeds", "a"], "--seeds a"), (["--seeds", "-1"], "--seeds -1"),
     (["--set", "adaptation.folder=x"], "adaptation.folder"),
-    (["--points", "abc"], "amount 'abc'"), (["--bag", "b"], "--bag beside --data"),
+    (["--poison", "unit:6:2"], "unit:6:2: expected a first frame from 0 to 5"),
+    (["--points", "abc"], "--points 'abc'"), (["--bag", "b"], "--bag beside --data"),
     (["--gt-topic", "/depth"], "--gt-topic is for --bag"),
     (["--online", "--adapt", "2"], "--adapt 2 beside --online")])
 def test_a_wrong_flag_ends_with_one_line_and_code_2(

@@ -250,7 +250,7 @@ def test_an_adapter_whose_base_is_not_in_the_local_cache_fails_without_the_netwo
     section = json.loads(path.read_text())
     section["base"].update(name="nobody/no-such-model-here", revision="0123abc")
     path.write_text(json.dumps(section))
-    with pytest.raises(ModelUnavailable, match="nobody/no-such.*downloads are not allowed"):
+    with pytest.raises(ModelUnavailable, match="nobody/no-such.*--allow-download"):
         load(tmp_path / "adapter")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 
@@ -162,6 +163,8 @@ def test_ground_truth_is_never_the_input(folder, capsys):
 @pytest.mark.parametrize("sparse, flags, expected", [
     ("missing.png", [], "missing.png does not exist"),
     ("room.png", [], "16 bits"),
+    (".", [], "is a folder: expected a file"),
+    ("sparse.png", ["--depth-scale", "inf"], "--depth-scale inf"),
     ("sparse.png", ["--depth-scale", "0"], "--depth-scale"),
     ("sparse.png", ["--set", "fill.trust=["], "--set fill.trust=["),
     ("sparse.png", ["--data", "folder"], "either --image with --sparse, or --data"),
@@ -170,6 +173,33 @@ def test_wrong_input_ends_with_one_line_and_code_2(files, capsys, sparse, flags,
     assert run(files, sparse, *flags) == 2
     error = capsys.readouterr().err
     assert expected in error and error.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_written_is_one_line(files, monkeypatch, capsys):
+    def full(path, _):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(complete.np, "save", full)
+    assert run(files, "sparse.png") == 2
+    error = capsys.readouterr().err
+    assert "room_depth.npy cannot be read or written: No space left" in error
+    assert error.count("\n") == 1
+
+
+def test_a_result_folder_that_cannot_be_is_told_before_the_model_loads(files, monkeypatch, capsys):
+    monkeypatch.setattr(complete, "load_completer", lambda _: pytest.fail("loaded"))
+    (files / "out").write_text("a file")
+    assert run(files, "sparse.png") == 2
+    assert "out cannot be written to: File exists; choose another" in capsys.readouterr().err
+
+
+def test_depth_that_nobody_is_sure_of_is_left_out_where_the_user_wants_that(files):
+    for minimum in ("0.0", "0.9"):
+        assert run(files, "sparse.png", "--set", f"output.min_confidence={minimum}") == 0
+        confidence = np.load(files / "out" / "room_confidence.npy")
+        known = np.isfinite(np.load(files / "out" / "room_depth.npy"))
+        assert (known == (confidence >= float(minimum))).all()
+    assert not known.all()
 
 
 def test_image_and_depth_of_different_size_are_refused(files, capsys):

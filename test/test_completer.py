@@ -87,7 +87,7 @@ def test_no_point_is_bad_input_or_an_answer_without_confidence(completer: Comple
 
 @pytest.mark.parametrize(("metres", "words"), [
     (1234.0, "median 1234 m; millimetres in 32FC1\\?\\)"), (0.05, "median 0.05 m\\)"),
-    (-1.0, "'range': 0}\\)")])
+    (-1.0, r"\(removed: \d+ negative\)")])
 def test_no_point_left_tells_what_was_removed_and_doubts_the_unit(
         completer: Completer, metres: float, words: str) -> None:
     image, _ = frame()
@@ -261,7 +261,7 @@ def test_a_gpu_without_memory_is_told_from_one_that_is_lost(
         raise RuntimeError(words)
 
     monkeypatch.setattr(completer.model, "encode", failing)
-    with pytest.raises(ModelFailed, match=remedy) as caught:
+    with pytest.raises(kind, match=remedy) as caught:
         completer.complete(scene())
     assert type(caught.value) is kind
 

@@ -54,7 +54,7 @@ def complete(seed: int, points: int) -> Completed:
     depth, _ = apply_blend(blend, sparse, image, answers, maps)
     known = confidence.known_errors(hidden, hidden_answers, blend)
     spread = confidence.spread_map(answers, image)
-    return *confidence.of_map(sparse, image, depth, maps, spread, known), depth, truth, sparse
+    return *confidence.of_map(sparse, depth, maps, spread, known), depth, truth, sparse
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,8 @@ def of_wall(depth: np.ndarray, sparse: np.ndarray) -> tuple[np.ndarray, np.ndarr
     known = confidence.known_errors(
         nothing, None, fit_blend(nothing.predictions, nothing.truth, None))
     spread = confidence.spread_map(None, image)
-    return confidence.of_map(sparse, image, depth, {}, spread, known)
+    return confidence.of_map(
+        sparse, depth, fill.several(confidence.FILLS, sparse, image), spread, known)
 
 
 def test_unknown_is_zero_and_an_overruled_measurement_is_not_certain() -> None:

@@ -288,7 +288,7 @@ def test_a_bag_with_several_images_asks_which_one_in_one_sentence(tmp_path, caps
 @pytest.mark.parametrize("words, named", [
     (["--dataset", "motorcycle", "--every", "0"], "--every 0: expected at least 1"),
     (["--dataset", "motorcycle", "--rate", "0"], "--rate 0.0: expected a number over 0"),
-    (["--dataset", "motorcycle", "--points", "x"], "amount 'x'"),
+    (["--dataset", "motorcycle", "--points", "x"], "--points 'x'"),
     (["--dataset", "motorcycle", "--bag", "b"], "--bag stands alone"),
     (["--dataset", "motorcycle", "--topics", "image=/a"], "--topics is for --bag"),
     (["--dataset", "motorcycle", "--storage", "mcap"], "--storage is for --to bag"),

@@ -271,3 +271,13 @@ def test_a_model_frame_range_limits_classical_fills_too(sample):
     frame = evaluate.draw_input(sample, "400", None, 0)
     result = FrameJudge(["nearest"], limited)(frame, sample.truth, 0).result
     assert result.points == np.count_nonzero((frame.sparse > 0) & (frame.sparse <= 2.5))
+
+
+@pytest.mark.parametrize(("flags", "words"), [
+    (("--outliers", "5"), "--outliers 5: expected a share such as 5%"),
+    (("--outliers", "150%"), "--outliers '150%': expected a count such as 500, or a share over 0"),
+    (("--points", "abc"), "--points 'abc'"),
+    (("--methods", "sdim_unquantized"), "add --set model.quantization=int8 or int4")])
+def test_flags_that_make_no_sense_are_told_by_name(data, tmp_path, fake_model, capsys, flags, words):
+    assert cli.main(["evaluate", "--data", str(data), "--out", str(tmp_path / "out"), *flags]) == 2
+    assert words in capsys.readouterr().err

@@ -101,6 +101,16 @@ def test_all_bad_start_values_are_listed_at_once(owner):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("given", "expected"), [
+    ("sync.slop_s:=1", "sync.slop_s=1: ROS takes it with a decimal point alone, 1.0"),
+    ("projection.extrinsics:=[0, 0, 0, 0, 0, 0, 1]", "point alone, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0,"),
+    ("queries.budget:=many", "queries.budget='many': expected")])
+def test_what_ros_refuses_by_its_type_is_told_with_the_remedy(owner, given, expected):
+    with pytest.raises(BadSetting) as caught:
+        owner("-p", given)
+    assert expected in str(caught.value) and str(caught.value).count(given.partition(":")[0]) == 1
+
+
 def test_a_good_set_swaps_the_whole_settings(owner):
     one = owner()
     before = one.parameters.settings
@@ -146,6 +156,12 @@ def test_fixed_settings_change_only_while_unconfigured(owner):
 
 
 def test_unknown_names_are_reported(owner, capfd):
-    owner("-p", "queries.buget:=5", "-p", "use_sim_time:=false")
+    of_image = "qos_overrides./image.subscription"
+    wrong = ["qos_overrides./imge.subscription.depth", f"{of_image}.deadline",
+             f"{of_image}.reliabilty", "qos_overrides.image.subscription.depth", "queries.buget"]
+    good = [f"{of_image}.depth", "qos_overrides./image/compressed.subscription.depth",
+            "qos_overrides./depth/completed.publisher.depth", "qos_overrides./tf.subscription.depth"]
+    owner(*(word for name in wrong + good for word in ("-p", f"{name}:=5")),
+          "-p", "use_sim_time:=false")
     logged = capfd.readouterr().err
-    assert "unknown parameters are ignored: queries.buget;" in logged
+    assert f"unknown parameters are ignored: {', '.join(sorted(wrong))};" in logged

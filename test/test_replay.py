@@ -139,6 +139,14 @@ def test_a_topic_of_ground_truth_judges_whatever_the_order_of_the_messages(tmp_p
     assert content["over_time"][0]["mae"] == pytest.approx(error, rel=1e-5)
 
 
+def test_the_reference_of_a_converted_dataset_judges_without_being_named(tmp_path):
+    bag = record(tmp_path / "bag", moments(
+        2, image=colour, camera_info=info, depth=depth_of, ground_truth__depth=truth_of))
+    assert run(bag, tmp_path / "out") == 0
+    assert report_of(tmp_path / "out")["replay"]["gt_topic"] == "/ground_truth/depth"
+    assert len(report_of(tmp_path / "out")["over_time"]) == 2
+
+
 @pytest.mark.parametrize("how", ["static", "moving", "extrinsics"])
 def test_a_lidar_is_projected_by_the_transforms_of_the_bag_or_by_extrinsics(tmp_path, how):
     """All three ways give the map of the points that were projected by hand."""

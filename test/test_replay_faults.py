@@ -163,7 +163,7 @@ def test_a_bag_that_loops_is_completed_in_its_order_and_the_jumps_are_counted(tm
      "--topics image=/nowhere: .* has no message there: expected Image or CompressedImage"),
     (lidar_moments(1), ("--topics", "images=/image"), "expected ROLE=/TOPIC.*the roles are image"),
     (lidar_moments(1), ("--gt-topic", "/points"), "--gt-topic /points: it holds .*PointCloud2"),
-    (moments(1), ("--points", "0"), "amount '0'"),
+    (moments(1), ("--points", "0"), "--points '0'"),
     (moments(1), ("--every", "0"), "--every 0"),
     (moments(1), ("--extrinsics", "1,2,3"), "--extrinsics 1,2,3: expected 7"),
     (moments(1), ("--extrinsics", "a"), "--extrinsics a: expected 7 numbers"),

@@ -48,10 +48,10 @@ class Setup:
         self.jumps += 1
 
     def add_image(self, seconds):
-        self.sync.add_image(at(seconds))
+        self.sync.add("image", at(seconds))
 
     def add_sparse(self, seconds, source="points"):
-        self.sync.add_sparse(source, at(seconds))
+        self.sync.add(source, at(seconds))
 
     def _on_frame(self, image, sparse):
         self.sets.append({"image": seconds_of(image),

@@ -243,10 +243,12 @@ def test_a_run_does_not_go_on_with_another_base(frames: Path, tmp_path: Path,
     assert "it adapts another base" in capsys.readouterr().err
 
 
-def test_no_steps_at_all_are_refused(frames: Path, tmp_path: Path,
-                                     capsys: pytest.CaptureFixture) -> None:
-    assert command(tmp_path, small_values(frames), "--steps", "0") == 2
-    assert "--steps 0: expected 1 or more" in capsys.readouterr().err
+@pytest.mark.parametrize("flags", [("--steps", "0"), ("--threads", "0"), ("--workers", "-1")])
+def test_no_steps_at_all_and_no_thread_are_refused(
+        frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture, flags: tuple[str, str]
+        ) -> None:
+    assert command(tmp_path, small_values(frames), *flags) == 2
+    assert f"{' '.join(flags)}: expected " in capsys.readouterr().err
 
 
 def test_sizes_that_cannot_be_are_named(tmp_path: Path, frames: Path,

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -28,6 +26,7 @@ from sdim_ros.core.config import ModelSettings
 from sdim_ros.core.lora import LoraSettings, add_lora, is_lora, merge_lora
 from sdim_ros.core.model import SdimConfig, SdimModel
 from sdim_ros.core.types import ModelUnavailable
+from sdim_ros.core.whole_files import moved_when_written, write_text
 
 WHOLE, ADAPTER = "model.safetensors", "sdim.safetensors"
 # The SDIM parts of the state; an adapter holds these and LoRA.
@@ -118,7 +117,8 @@ def load_base(name: str, revision: str | None, *, local_only: bool, dtype: torch
             name = str(folder.resolve())  # it may be loaded from another folder
         model = network.load_stock(str(folder), local_only=True, dtype=dtype, config=config)
     except OSError as problem:
-        hint = "; downloads are not allowed" if local_only and not folder.is_dir() else ""
+        hint = "; allow the download (model.allow_download, or --allow-download), or name a " \
+            "local folder" if local_only and not folder.is_dir() else ""
         raise ModelUnavailable(f"base {name}: cannot be loaded ({problem}){hint}") from problem
     return model, Base(name, revision, _digest(model))
 
@@ -328,7 +328,7 @@ def _publish(path: Path, tensors: dict[str, torch.Tensor],
         texts: by file name, made from the checksum.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _moved_when_written(path, *(path.with_name(n) for n in texts)) as (weights, *others):
+    with moved_when_written(path, *(path.with_name(n) for n in texts)) as (weights, *others):
         _save_tensors(tensors, weights)
         sha256 = _sha256(weights)
         for other, text in zip(others, texts.values()):
@@ -337,27 +337,8 @@ def _publish(path: Path, tensors: dict[str, torch.Tensor],
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Write safetensors beside the target, then move them into its place."""
-    with _moved_when_written(path) as (temporary,):
+    with moved_when_written(path) as (temporary,):
         _save_tensors(tensors, temporary)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text beside the target, then move it into its place."""
-    with _moved_when_written(path) as (temporary,):
-        temporary.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def _moved_when_written(*paths: Path) -> Iterator[list[Path]]:
-    """Files to write instead of ``paths``; they take their places, in order, if all goes well."""
-    temporaries = [path.with_name(f".{path.name}.{os.getpid()}") for path in paths]
-    try:
-        yield temporaries
-        for temporary, path in zip(temporaries, paths):
-            os.replace(temporary, path)
-    finally:
-        for temporary in temporaries:
-            temporary.unlink(missing_ok=True)
 
 
 def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from sdim_ros.core.config import InputSettings
@@ -25,11 +27,16 @@ def clean(frame: Frame, limits: InputSettings) -> tuple[np.ndarray, dict[str, in
     sparse, cleaned = clean_depth(frame.sparse, limits.min_depth_m, limits.max_depth_m)
     if limits.on_empty_sparse == "skip" and not (sparse > 0).any():
         raise BadInput(
-            "no_points", "sparse depth without a usable point (removed: "
-            f"{cleaned}{_median_of(frame.sparse)}): expected depths from "
-            f"{limits.min_depth_m:g} to {limits.max_depth_m:g} m; check sensor and "
+            "no_points", f"sparse depth without a usable point ({_removed(cleaned)}"
+            f"{_median_of(frame.sparse)}): expected depths from {limits.min_depth_m:g} to "
+            f"{limits.max_depth_m:g} m; check the sensor, the scale of its depth and its "
             "extrinsics, or set input.on_empty_sparse to answer")
     return sparse, cleaned
+
+
+def _removed(cleaned: Mapping[str, int]) -> str:
+    found = [f"{count} {reason}" for reason, count in cleaned.items() if count]
+    return f"removed: {', '.join(found)}" if found else "nothing was measured"
 
 
 def _median_of(removed: np.ndarray) -> str:

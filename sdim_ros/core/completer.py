@@ -23,10 +23,8 @@ from sdim_ros.core.pace import Pace, Stopwatch, TimeLeft
 from sdim_ros.core.point_token import guess_everywhere
 from sdim_ros.core.refinement import Rounds, joined
 from sdim_ros.core.steps import compiled
-from sdim_ros.core.types import Answers, DenseDepth, Frame, ModelFailed, OutOfMemory, Stats
-
-# What the model sees instead of the image when it is judged without it.
-GREY = 127
+from sdim_ros.core.types import (
+    GREY, Answers, DenseDepth, Frame, ModelFailed, OutOfMemory, Stats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +58,9 @@ class Completer:
                  clock: Callable[[], float] = time.perf_counter) -> None:
         self.settings, self._pace = settings, Pace(clock)
         self.model = checkpoint.load(settings.model) if model is None else model
-        if settings.model.compile:
-            self.model.steps = compiled()
         self._together = self.model.device.type == "cuda"
+        if settings.model.compile and self._together:
+            self.model.steps = compiled()
         self._recorder = Recorder() if self._together else None
         self._asker = self.asker()
         self.recent: RecentErrors | None = None
@@ -163,6 +161,8 @@ class Completer:
         with watch.stage("fill"):
             blend = self._blend(hidden, said)
             guess = self._guess(prefix.mixing, maps)
+            lacking = {*blend.methods, *confidence.FILLS} - maps.keys()
+            maps = {**maps, **fill.several(lacking, sparse, frame.image)}
         with watch.stage("confidence"):
             known = confidence.known_errors(hidden, said, blend)
             recent = None if blind or self.recent is None else self.recent.exchange(
@@ -174,7 +174,7 @@ class Completer:
                     lambda: confidence.spread_map(answers, frame.image)))
             with watch.stage("confidence"), pace.measured("confidence", sparse.size):
                 sure, interval = confidence.of_map(
-                    sparse, frame.image, depth, maps, spread, known, recent)
+                    sparse, depth, maps, spread, known, recent)
             stats = Stats(
                 points=int((sparse > 0).sum()), cleaned=cleaned, doubted=len(doubted[0]),
                 queries=len(answers) + len(hidden.truth), calibration_queries=len(hidden.truth),

@@ -146,4 +146,3 @@ def _numbers(data: bytes) -> np.ndarray:
         low = nibbles[starts[longer] + digit].astype(np.int64) & 7
         numbers[longer] |= low << (3 * digit)
     return numbers
-

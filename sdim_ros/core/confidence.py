@@ -17,6 +17,8 @@ from sdim_ros.core.error_model import TOLERANCE
 from sdim_ros.core.evidence import Evidence
 from sdim_ros.core.types import Answers
 
+# Where these differ from each other and from the map, it is in doubt.
+FILLS = ("linear", "guided")
 # Pixels that stand for all where only their distribution counts.
 SAMPLED = 4000
 
@@ -33,14 +35,14 @@ def features(
         depth: (...) float32, metres, the completed depth.
         relative_spread: (...) float32, ``Answers.spread`` over ``Answers.depth``.
         distance: (...) float32, of ``fill.distance_to_measured``.
-        predictions: ``linear`` and ``guided``, (...) float32, metres.
+        predictions: those of ``FILLS``, (...) float32, metres.
 
     Returns:
         (3, ...) float32: how unsure the model is, how far the next measured point is, and how
         much the two fills and the completed depth disagree. The first and the last are 0 at
         the tolerance.
     """
-    linear, guided = predictions["linear"], predictions["guided"]
+    linear, guided = (predictions[method] for method in FILLS)
     largest = np.maximum(np.maximum(linear, guided), depth)
     smallest = np.minimum(np.minimum(linear, guided), depth)
     return np.stack([
@@ -73,7 +75,6 @@ def spread_map(answers: Answers | None, image: np.ndarray) -> np.ndarray:
 
 def of_map(
     sparse: np.ndarray,
-    image: np.ndarray,
     depth: np.ndarray,
     maps: Mapping[str, np.ndarray],
     spread: np.ndarray,
@@ -84,9 +85,8 @@ def of_map(
 
     Args:
         sparse: (H, W) float32, metres, 0 = not measured.
-        image: (H, W, 3) uint8, RGB.
         depth: (H, W) float32, metres, NaN = unknown; the completed map.
-        maps: classical fills of this frame that exist already, by method.
+        maps: classical fills of this frame by method, those of ``FILLS`` among them.
         spread: (H, W) float32, of ``spread_map``.
         known: how wrong the map would be at hidden points of this frame.
         recent: the same of other frames, if any.
@@ -97,9 +97,7 @@ def of_map(
         (H, W) float32 in metres: 0 where the measured depth was kept, NaN where unknown, inf
         where nothing is measured at all.
     """
-    fills = {method: maps[method] if method in maps else fill.classical(method, sparse, image)
-             for method in ("linear", "guided")}
-    signs = features(depth, spread, fill.distance_to_measured(sparse), fills)
+    signs = features(depth, spread, fill.distance_to_measured(sparse), maps)
     kept = (sparse > 0) & (depth == sparse)
     model = error_model.fit(known, _some_of(signs, ~kept), recent)
     trouble = model.trouble(signs)

@@ -258,7 +258,8 @@ def _checked(leaf: Setting, value: Any) -> Any:
         try:
             value = tuple(float(v) for v in value)
         except (TypeError, ValueError):
-            raise BadSetting(f"{leaf.name}={value!r}: expected a list of numbers") from None
+            raise BadSetting(f"{leaf.name}={value!r}: expected a list of numbers, such as "
+                             "[1.0, 2.0]") from None
         if leaf.name.endswith("extrinsics"):
             _check_extrinsics(leaf.name, value)
         return value

@@ -78,7 +78,7 @@ def spell(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str,
     number, text = model.config.number, model.qwen.model.language_model
     slots = number.digits - int(stop_early and number.digits > 1 and readout == "median")
     n, s, _ = suffix.shape
-    own = OwnKeys(len(text.layers), len(prefix.cache.keys[0]), s + number.digits)
+    own = OwnKeys(len(text.layers), s + number.digits)
     embeds, positions = suffix, following(prefix.positions, s)
     target = suffix.new_full((n,), quantile, dtype=torch.float64)
     digits, probabilities = [], []

@@ -42,8 +42,8 @@ class ModelSettings:
         "none", "Weights of the transformer layers in 8 or 4 bits: less memory, nearly the same "
         "answers; needs torchao, and int4 a GPU.", choices=("none", "int8", "int4"), fixed=True)
     compile: bool = setting(
-        False, "Fuse the small steps of a pass on a GPU: faster, after about a minute at the "
-        "start; needs a C compiler.", fixed=True)
+        False, "Fuse the small steps of a pass on a GPU (a CPU goes without): faster, after "
+        "about a minute at the start; needs a C compiler.", fixed=True)
     allow_download: bool = setting(
         False, "Fetch a Hugging Face id that is not in the local cache.", fixed=True)
     allow_untrained: bool = setting(

@@ -21,11 +21,11 @@ class OwnKeys:
 
     Args:
         layers: of the language model.
-        images, tokens: B, and the most tokens of a query.
+        tokens: the most that a query has.
     """
 
-    def __init__(self, layers: int, images: int, tokens: int) -> None:
-        self._layers, self._images, self._tokens = layers, images, tokens
+    def __init__(self, layers: int, tokens: int) -> None:
+        self._layers, self._tokens = layers, tokens
         self._memory: Tensor | None = None
         self.length = 0
 

@@ -149,26 +149,8 @@ class FrameSynchronizer:
             BadInput: ``zero_stamp``.
         """
         self.expire()
-        if role == "image":
-            self.add_image(message)
-        else:
-            self.add_sparse(role, message)
-
-    def add_image(self, message: Any) -> None:
-        """Take an image.
-
-        Raises:
-            BadInput: ``zero_stamp``.
-        """
-        self._add("image", message, offset_ns=0)
-
-    def add_sparse(self, source: str, message: Any) -> None:
-        """Take a sparse depth image, a point cloud or a disparity.
-
-        Raises:
-            BadInput: ``zero_stamp``.
-        """
-        self._add(source, message, offset_ns=round(self.settings.offset_s * NS_PER_S))
+        offset_s = 0.0 if role == "image" else self.settings.offset_s
+        self._add(role, message, offset_ns=round(offset_s * NS_PER_S))
 
     def expire(self) -> None:
         """Let images go on that have waited ``timeout_s`` seconds; call it now and then."""

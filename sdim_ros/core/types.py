@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+GREY = 127  # of an image that tells nothing: what the model sees when it is judged without one
+
 
 class SdimError(Exception):
     """Base of every error that this package raises on purpose."""

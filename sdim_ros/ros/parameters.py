@@ -19,9 +19,11 @@ from rclpy.parameter import Parameter
 from sdim_ros.core.config import Setting, Settings, leaves, with_values
 from sdim_ros.core.types import BadSetting
 from sdim_ros.ros import qos_overrides
+from sdim_ros.ros.outputs import TOPICS
+from sdim_ros.ros.subscriptions import BASES
 
 # What rclpy itself reads from a parameter file.
-RCLPY_NAMES = ("use_sim_time", "start_type_description_service", qos_overrides.PREFIX)
+RCLPY_NAMES = ("use_sim_time", "start_type_description_service")
 
 
 class NodeParameters:
@@ -63,13 +65,17 @@ class NodeParameters:
         return settings
 
     def _warn_of_unknown_names(self, node: Node) -> None:
+        topics = [node.resolve_topic_name(base) + form for base in (*BASES.values(), *TOPICS)
+                  for form in ("", "/compressed", "/compressedDepth")]
         unknown = sorted(  # rclpy ignores names that nobody declares
             name for name in _given(node)
-            if name not in self._leaves and not name.startswith(RCLPY_NAMES))
+            if name not in self._leaves and not name.startswith(RCLPY_NAMES)
+            and not qos_overrides.has_use(name, topics))
         if unknown:
             node.get_logger().warning(
                 f"unknown parameters are ignored: {', '.join(unknown)}; known are the names in "
-                "config/completion.yaml")
+                "config/completion.yaml, and qos_overrides./TOPIC.subscription.POLICY or "
+                ".publisher.POLICY with history, depth, reliability or durability")
 
     def _check(self, parameters: list[Parameter]) -> SetParametersResult:
         values = self._own(parameters)
@@ -157,10 +163,23 @@ def _declare_one(node: Node, leaf: Setting) -> Any:
     default = Parameter.Type.DOUBLE_ARRAY if isinstance(leaf.value, tuple) else leaf.value
     try:
         return _value(node.declare_parameter(leaf.name, default, descriptor(leaf)))
-    except (InvalidParameterTypeException, InvalidParameterValueException) as problem:
-        raise BadSetting(f"{leaf.name}: {problem}") from problem
-    except (TypeError, ValueError) as problem:
-        raise BadSetting(f"{leaf.name}: {problem}") from problem
+    except (InvalidParameterTypeException, InvalidParameterValueException, TypeError,
+            ValueError) as problem:
+        raise BadSetting(_complaint(leaf, _given(node).get(leaf.name), problem)) from problem
+
+
+def _complaint(leaf: Setting, given: Parameter | None, problem: Exception) -> str:
+    """What rclpy refused, in the words that every other way to set it has."""
+    if given is None:
+        return f"{leaf.name}: {problem}"
+    try:
+        with_values(Settings(), {leaf.name: given.value})
+    except BadSetting as known:
+        return str(known)
+    # A whole number where rclpy wants one with a decimal point.
+    whole = given.value
+    wanted = float(whole) if isinstance(whole, int) else [float(number) for number in whole]
+    return f"{leaf.name}={whole!r}: ROS takes it with a decimal point alone, {wanted}"
 
 
 def _value(parameter: Parameter) -> Any:

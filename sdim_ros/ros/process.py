@@ -106,7 +106,9 @@ def _init(args: list[str] | None) -> None:
     try:
         rclpy.init(args=args)
     except RuntimeError as problem:  # an unreadable parameter file, or unknown --ros-args
-        raise BadSetting(str(problem)) from problem
+        said = str(problem)
+        raise BadSetting(f"unknown ROS arguments: {said}" if said.startswith("[") else said
+                         ) from problem
 
 
 if __name__ == "__main__":

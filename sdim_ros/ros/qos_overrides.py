@@ -6,7 +6,8 @@ one that it cannot use must be refused at the start, where all other parameters 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, ReliabilityPolicy
@@ -21,6 +22,18 @@ CHOICES = {policy: [name for name in choices.short_keys() if name != "unknown"]
            for policy, choices in (("history", HistoryPolicy), ("reliability", ReliabilityPolicy),
                                    ("durability", DurabilityPolicy))}
 MOST_DEPTH = 2**31 - 1
+
+
+# Topics beside the node's own for which rclpy, tf2_ros and diagnostics know overrides.
+OF_LIBRARIES = ("/parameter_events", "/rosout", "/clock", "/tf", "/tf_static", "/diagnostics")
+_NAME = re.compile(r"qos_overrides\.(/[^.]+)\.(?:subscription|publisher)(?:_[^.]+)?"
+                   r"\.(?:history|depth|reliability|durability)")
+
+
+def has_use(name: str, topics: Collection[str]) -> bool:
+    """Whether a parameter of this name is an override of one of the topics, or of a library's."""
+    found = _NAME.fullmatch(name)
+    return found is not None and found[1] in (*topics, *OF_LIBRARIES)
 
 
 def complaints(parameters: Iterable[Parameter]) -> list[str]:

@@ -1,1 +1,1 @@
-"""The command line: complete, demo, evaluate, train and bench. Built on the core."""
+"""The command line `sdim`: a module for each verb, and what they share. Built on the core."""

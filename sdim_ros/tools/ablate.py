@@ -27,6 +27,7 @@ from sdim_ros.core import checkpoint, fill
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import ModelSettings, Settings
 from sdim_ros.core.types import BadSetting, Camera, Frame
+from sdim_ros.core.whole_files import write_text
 from sdim_ros.tools import train
 from sdim_ros.tools.complete import make_folder
 from sdim_ros.tools.sampling import sample_points
@@ -43,8 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/scenes"),
                         help="folder of the rendered scenes (default: %(default)s)")
     parser.add_argument("--only", help="names of rows, separated by commas")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
-    parser.add_argument("--workers", type=int, default=1, help="processes that make batches")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(),
+                        help="CPU threads (default: all, %(default)s)")
+    parser.add_argument("--workers", type=int, default=1,
+                        help="processes that make batches; 0 = the training itself (default 1)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         BadSetting: the plan or --only cannot be used, or --out holds results of another plan.
     """
+    train.check_processes(args)
     plan, rows = read_plan(args.config)
     wanted = _wanted(rows, args.only)
     console, results = Console(), make_folder(args.out) / "rows.jsonl"
@@ -95,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
                                   "fingerprint": _fingerprint_of(row, plan)})
                 shutil.rmtree(folder)
     table = as_markdown(rows, read_results(results))
-    checkpoint.write_text(args.out / "table.md", table)
+    write_text(args.out / "table.md", table)
     console.print(table, markup=False)
     return code
 
@@ -222,7 +226,7 @@ def _train_base(
     if code == 0:
         model = checkpoint.load(ModelSettings(checkpoint=str(folder / "run" / "checkpoint")))
         # First: a base without one passes for an older one, of which nothing is known.
-        checkpoint.write_text(folder / FINGERPRINT, _fingerprint(recipe))
+        write_text(folder / FINGERPRINT, _fingerprint(recipe))
         checkpoint.save_stock(model, folder / "stock")
         shutil.rmtree(folder / "run")
     return code

@@ -189,6 +189,10 @@ def run(args: argparse.Namespace) -> int:
     # Counted as they come: of a bag's images some may have no depth.
     count = sum(1 for _ in source.frames(args.every, None, lambda _: None))
     _check_count(args, source, count)
+    for poison in poisons:
+        if poison.start >= count:
+            raise BadInput("poison", f"--poison {poison.kind}:{poison.start}:{poison.length}: "
+                           f"expected a first frame from 0 to {count - 1}, as many as there are")
     completer = load_completer(settings)
     adaptation = Adaptation(completer, settings.adaptation, seeds[0])
     results: list[FrameResult] = []
@@ -263,7 +267,7 @@ def _check(args: argparse.Namespace) -> None:
         raise BadInput("arguments", f"--every {args.every} --steps {args.steps}: expected at "
                        "least 1")
     if args.points is not None:
-        sampling.parse_amount(args.points)
+        sampling.parse_amount(args.points, "--points")
     if args.bag is not None and (args.data or args.dataset):
         raise BadInput("arguments", "--bag beside --data or --dataset: expected one of them")
     for flag in ("topics", "gt_topic"):

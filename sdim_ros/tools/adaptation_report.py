@@ -84,12 +84,19 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
             change = found[name]["median"]
             lines.append(f"adaptation {'lowers' if change >= 0 else 'raises'} the MAE of {words} "
                          f"by {100 * abs(change):.1f} % (median of "
-                         f"{len(found[name]['lower_by'])} seeds); paired over "
-                         f"{found[name]['paired']['images']} frames, metres, 95 % interval: "
-                         + " to ".join(f"{end:+.5f}" for end in found[name]["paired"]["ci95"]))
+                         f"{len(found[name]['lower_by'])} seeds)"
+                         + _interval(found[name]["paired"]))
     for course in found["runs"]:
         lines += adaptation_course.sentences(course)
     return lines
+
+
+def _interval(paired: Mapping[str, Any]) -> str:
+    """How sure the change is; of one frame nobody knows."""
+    if paired["images"] < 2:
+        return ""
+    return (f"; paired over {paired['images']} frames, metres, 95 % interval: "
+            + " to ".join(f"{end:+.5f}" for end in paired["ci95"]))
 
 
 def _plot(path: Path, courses: Sequence[Mapping[str, Any]]) -> None:

@@ -41,11 +41,14 @@ BUDGETS = "500,1500"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``sdim bench``."""
     parser.add_argument("--out", required=True, metavar="DIR", help="where report.json goes")
-    parser.add_argument("--queries", type=int, default=1500, help="pixels asked by the engine")
-    parser.add_argument("--naive", type=int, default=24, help="pixels asked one by one")
+    parser.add_argument("--queries", type=int, default=1500,
+                        help="pixels asked by the engine (default %(default)s)")
+    parser.add_argument("--naive", type=int, default=24,
+                        help="pixels asked one by one (default %(default)s)")
     parser.add_argument("--node", action="store_true",
                         help="time the stages of the ROS node instead, on an image and a cloud")
-    parser.add_argument("--rounds", type=int, default=3, help="repetitions; medians are reported")
+    parser.add_argument("--rounds", type=int, default=3,
+                        help="repetitions; medians are reported (default %(default)s)")
     parser.add_argument("--budgets", metavar="N,N",
                         help=f"queries of whole frames that are timed (default {BUDGETS})")
     parser.add_argument("--curves", action="store_true",

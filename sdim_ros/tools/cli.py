@@ -70,6 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SdimError as problem:
         print(f"sdim {parsed.verb}: {problem}", file=sys.stderr)
         return 2
+    except OSError as problem:  # a full disk, a folder that only others may write
+        print(f"sdim {parsed.verb}: {problem.filename or 'a file'} cannot be read or written: "
+              f"{problem.strerror or problem}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"sdim {parsed.verb}: stopped", file=sys.stderr)
         return 130

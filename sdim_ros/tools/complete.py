@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -83,18 +86,27 @@ def _use_adapter(completer: Any, settings: Settings) -> None:
     found = adapter_files.load_newest(
         folder, adaptation.weights(), settings.model.checkpoint or report.EMBEDDED)
     if found is None:
-        raise BadInput("adapter", f"adaptation.folder {folder} holds no adapter: expected the "
-                       "folder that `sdim adapt` or the node wrote")
+        inside = folder / "adapter"
+        raise BadInput("adapter", f"adaptation.folder {folder} holds no adapter: expected "
+                       + (f"{inside}, inside of it" if inside.is_dir() else
+                          "the folder `adapter` that `sdim adapt` wrote, or the node's"))
     adaptation.load(found[0])
 
 
 def make_folder(path: str | Path) -> Path:
-    """The folder, made where it is missing."""
+    """The folder, made where it is missing.
+
+    Raises:
+        BadInput: ``out``: it cannot be made or written to; told now, not after hours of work.
+    """
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
     except OSError as problem:
-        raise BadInput("out", f"--out {folder} cannot be made: {problem}") from problem
+        raise BadInput("out", f"--out {folder} cannot be written to: {problem.strerror}; choose "
+                       "another folder") from problem
     return folder
 
 
@@ -113,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
                 sample = samples[index]
                 frame = sample.frame(_measured(sample))
                 dense = completer.complete(frame)
+                dense = replace(dense, depth=dense.confident(settings.output.min_confidence))
             except (BadInput, ModelFailed) as problem:
                 if args.image is not None:
                     raise
@@ -183,8 +196,8 @@ def _inputs(args: argparse.Namespace) -> tuple[Sequence[Sample], float]:
     if args.data is not None or args.image is None or args.sparse is None:
         raise BadInput("arguments", "give either --image with --sparse, or --data")
     scale = DEPTH_SCALE if args.depth_scale is None else args.depth_scale
-    if not scale > 0:
-        raise BadInput("arguments", f"--depth-scale {scale}: expected more than 0")
+    if not 0 < scale < math.inf:
+        raise BadInput("arguments", f"--depth-scale {scale}: expected a number over 0")
     sparse = read_depth(args.sparse, scale)
     return [Sample(Path(args.image).stem, read_image(args.image), sparse, None)], scale
 

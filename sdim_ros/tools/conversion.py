@@ -17,7 +17,8 @@ from sdim_ros.tools.datasets.frames import FIRST_STAMP_NS, Sample
 from sdim_ros.tools.datasets.frames_writer import (
     MOST, FramesWriter, exact_scale, fitting_scale,
 )
-from sdim_ros.tools.frame_sources import GROUND_TRUTH, Source
+from sdim_ros.tools.bags.topics import GROUND_TRUTH
+from sdim_ros.tools.frame_sources import Source
 
 FRAME_ID = "camera_optical"
 IMAGE, CAMERA_INFO, SPARSE_DEPTH = "/image", "/camera_info", "/sparse_depth/image"

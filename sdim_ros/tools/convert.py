@@ -14,10 +14,10 @@ from sdim_ros.core.types import BadInput
 from sdim_ros.tools import sampling
 from sdim_ros.tools.assignments import parse_assignments, parse_numbers
 from sdim_ros.tools.bag_writer import STORAGES
-from sdim_ros.tools.bags.topics import parse_topics
+from sdim_ros.tools.bags.topics import GROUND_TRUTH, parse_topics
 from sdim_ros.tools.conversion import RATE_HZ, Conversion
 from sdim_ros.tools.datasets.catalogue import DATASETS
-from sdim_ros.tools.frame_sources import GROUND_TRUTH, BagSource, DatasetSource, Source
+from sdim_ros.tools.frame_sources import BagSource, DatasetSource, Source
 from sdim_ros.tools.training.stop import Stop
 
 
@@ -112,7 +112,7 @@ def _check(args: argparse.Namespace) -> None:
         if value is not None and not (np.isfinite(value) and value > 0):
             raise BadInput("arguments", f"{flag} {value}: expected a number over 0")
     if args.points:
-        sampling.parse_amount(args.points)
+        sampling.parse_amount(args.points, "--points")
     if args.bag is not None and (args.data is not None or args.dataset is not None):
         raise BadInput("arguments", "--bag stands alone: give it, or --data and --dataset")
     misplaced: dict[str, Any] = {

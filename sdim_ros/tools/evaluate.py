@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", default="0", help="repeat the draw, e.g. 0,1,2 (default 0)")
     parser.add_argument("--every", type=int, default=1, metavar="K", help="each K-th frame")
     parser.add_argument("--methods", default=",".join(METHODS),
-                        help="comma-separated; default: %(default)s")
+                        help="comma-separated; sdim_unquantized with model.quantization alone; "
+                        "default: %(default)s")
     parser.add_argument("--predictions", action="append", default=[], metavar="FOLDER[=SCALE]",
                         help="depth of another method for the same input, NAME.npy in metres or "
                         "NAME.png with metres = value / SCALE (default 256); may be repeated")
@@ -84,10 +85,17 @@ class Evaluation:
         if args.every < 1 or args.pictures < 0:
             raise BadInput("arguments", f"--every {args.every} --pictures {args.pictures}: "
                            "expected at least 1 and at least 0")
-        for amount in filter(None, (args.points, args.outliers)):
-            sampling.parse_amount(amount)
+        if args.points is not None:
+            sampling.parse_amount(args.points, "--points")
+        if args.outliers is not None and isinstance(
+                sampling.parse_amount(args.outliers, "--outliers"), int):
+            raise BadInput("amount", f"--outliers {args.outliers}: expected a share such as 5%")
         levels = [level for axis in args.axis for level in parse_axis(axis)]
         self.settings = settings_from(args)
+        if "sdim_unquantized" in self.methods and args.methods != ",".join(METHODS) and (
+                self.settings.model.quantization == "none"):
+            raise BadInput("arguments", "--methods sdim_unquantized is to be held against smaller "
+                           "weights: add --set model.quantization=int8 or int4")
         if any(level.axis == "points" and level.value == 0 for level in levels):
             self.settings = with_values(self.settings, {"input.on_empty_sparse": "answer"})
         self.dataset = open_dataset(args.data, args.dataset, void_clip=args.void_clip)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sdim_ros.core.types import BadInput
+from sdim_ros.core.whole_files import write_text
 from sdim_ros.tools.results import FrameResult
 
 # A process that is done waits for the slowest; an evaluation may take days.
@@ -63,13 +64,13 @@ class Rows:
     """
 
     def __init__(self, folder: Path, question: Mapping[str, Any], crew: Crew) -> None:
-        self.folder, self._crew = folder, crew
+        self.folder = folder
         asked = folder / "question.json"
         text = json.dumps(question, indent=1, sort_keys=True)
         if crew.is_first:
             folder.mkdir(parents=True, exist_ok=True)
             if not asked.exists():
-                _write(asked, text)
+                write_text(asked, text)
         crew.wait()
         begun = asked.read_text(encoding="utf-8")
         if begun != text:
@@ -80,7 +81,7 @@ class Rows:
         if crew.is_first:
             for path in folder.glob("*.jsonl"):
                 kept = [row for row in _lines(path) if "result" in row]
-                _write(path, "".join(json.dumps(row) + "\n" for row in kept))
+                write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
         crew.wait()
         self._done = {row["key"]: row for row in self._read()}
         crew.wait()  # before anybody writes
@@ -132,10 +133,3 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             break  # cut short by a kill, so it is the last
     return rows
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file in one step."""
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

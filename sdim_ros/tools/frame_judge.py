@@ -39,7 +39,7 @@ class FrameJudge:
     """Runs the chosen methods on a frame and measures their errors and times.
 
     Args:
-        methods: of `report.METHODS`.
+        methods: of `results.METHODS`.
         completer: the model; None when only classical fills are chosen.
     """
 
@@ -146,7 +146,6 @@ class FrameJudge:
         if self._random is None:
             self._random = with_random_weights(self.completer)
         return self._random
-
 
     def _unquantized(self) -> Any | None:
         """The same model with its whole weights, where it was made smaller."""

@@ -17,15 +17,11 @@ from sdim_ros.core.sensor_data import stamp_ns
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools.bags.reading import Bag
 from sdim_ros.tools.bags.sets import BagSets, Set, read_reference
-from sdim_ros.tools.bags.topics import choose_topics
-from sdim_ros.tools.datasets.catalogue import open_dataset, open_source
+from sdim_ros.tools.bags.topics import choose_topics, reference_topic
+from sdim_ros.tools.datasets.catalogue import HELD_OUT, open_dataset, open_source
 from sdim_ros.tools.datasets.frames import Sample, frame_names
 from sdim_ros.tools.training.data_recipe import SourceRecipe
 
-# Where converted datasets have their reference.
-GROUND_TRUTH = "/ground_truth/depth"
-# Of these, open_dataset gives the frames that judge only.
-TRAINING_SETS = ("hypersim", "virtual_kitti")
 
 
 class Source(ABC):
@@ -61,7 +57,7 @@ class DatasetSource(Source):
 
     def __init__(self, folder: str | None, name: str | None) -> None:
         super().__init__()
-        if name in TRAINING_SETS and folder is not None:
+        if name in HELD_OUT and folder is not None:
             self.samples = open_source(SourceRecipe(name, folder=Path(folder)))
         else:
             self.samples = open_dataset(folder, name)
@@ -96,9 +92,7 @@ class BagSource(Source):
         # A frame of a converted dataset has its own reference or none, never a neighbour's.
         self._same_stamp = reference is None
         with Bag(path) as bag:
-            if reference is None and GROUND_TRUTH in bag.topics:
-                reference = GROUND_TRUTH
-            self.reference = reference
+            self.reference = reference = reference_topic(bag, reference)
             self.topics = choose_topics(
                 bag, named, reference, sources_of(settings.input.sources))
             self.count = bag.topics[self.topics["image"]].count

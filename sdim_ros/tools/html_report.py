@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import jinja2
 from rich.text import Text
 
 from sdim_ros.core import fill
+from sdim_ros.core.whole_files import write_text
 from sdim_ros.tools import report_tables as tables
 from sdim_ros.tools.charts import Chart, over_levels, over_ranges
 from sdim_ros.tools.report import against_classical, contribution
@@ -78,12 +78,7 @@ def write(path: Path, report: Mapping[str, Any], pictures: Sequence[Picture] = (
         pictures, facts: in the order they are shown.
     """
     text = _template().render(**_page(report), pictures=pictures, facts=facts)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_text(path, text)
 
 
 def _template() -> jinja2.Template:

@@ -31,7 +31,8 @@ from sdim_ros.tools.bag_writer import BagWriter
 from sdim_ros.tools.bags.reading import Bag
 from sdim_ros.tools.bags.rerun_file import RerunFile
 from sdim_ros.tools.bags.sets import REFERENCE_WAIT_NS, Set
-from sdim_ros.tools.bags.topics import COMPRESSED, IMAGE, choose_topics, parse_topics
+from sdim_ros.tools.bags.topics import (
+    COMPRESSED, IMAGE, choose_topics, parse_topics, reference_topic)
 from sdim_ros.tools.complete import MODEL_FLAGS, make_folder
 from sdim_ros.tools.frame_judge import Judged
 from sdim_ros.tools.live_figures import Played, figures
@@ -53,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     settings, remaps = _settings(args), _remaps(args.remap)
     with Bag(args.bag) as bag, ExitStack() as opened:
         _refuse_ros1(bag)
+        args.gt_topic = reference_topic(bag, args.gt_topic)
         topics = choose_topics(bag, parse_topics(args.topics), args.gt_topic,
                                sources_of(settings.input.sources) if settings else ())
         hide = None if args.points is None else _hider(args, bag, topics)
@@ -98,7 +100,7 @@ class Scoring(Replay):
 
     Args:
         played: what was sent and what came back.
-        hide: as of ``live_replay.Plan``.
+        hide: as of ``live_contact.Plan``.
 
     Attributes:
         recorded: the results; its bag is to be set.

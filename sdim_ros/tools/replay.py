@@ -33,7 +33,7 @@ from sdim_ros.tools.bags.outcome import Outcome, write_messages
 from sdim_ros.tools.bags.reading import Bag
 from sdim_ros.tools.bags.rerun_file import RerunFile
 from sdim_ros.tools.bags.sets import BagSets, Set, read_reference
-from sdim_ros.tools.bags.topics import choose_topics, parse_topics
+from sdim_ros.tools.bags.topics import choose_topics, parse_topics, reference_topic
 from sdim_ros.tools.complete import (
     add_model_arguments, load_completer, make_folder, settings_from,
 )
@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
             raise BadInput("arguments", f"--{flag} is for --live: give that too, or leave it out")
     settings, named = settings_of(args), parse_topics(args.topics)
     with Bag(args.bag) as bag, ExitStack() as opened:
+        args.gt_topic = reference_topic(bag, args.gt_topic)
         topics = choose_topics(
             bag, named, args.gt_topic, sources_of(settings.input.sources))
         out = make_folder(args.out)
@@ -312,7 +313,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         raise BadInput("arguments", f"--seed {args.seed} --pictures {args.pictures}: expected at "
                        "least 0")
     if args.points is not None:
-        sampling.parse_amount(args.points)
+        sampling.parse_amount(args.points, "--points")
     settings = settings_from(args)
     if args.extrinsics is None:
         return settings

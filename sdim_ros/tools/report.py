@@ -1,4 +1,4 @@
-"""Results as numbers and pictures: report.json, the table on the terminal, overview.png."""
+"""Results as numbers: report.json, and the table on the terminal."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import torch
 from rich.table import Table
 
 from sdim_ros.core import fill, metrics
+from sdim_ros.core.whole_files import write_text
 from sdim_ros.tools.results import (
     AT_ASKED_PIXELS, FAR, METHODS, RANGE_EDGES_M, SAME_MISSING, FrameResult,
     with_fewest_holes)
@@ -219,9 +220,9 @@ def _mean_error(name: str, metric: str, results: Sequence[FrameResult]) -> float
 
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:
-    """Write a report; numbers that are not finite become null."""
+    """Write a report, whole or not at all; numbers that are not finite become null."""
     text = json.dumps(_finite(report), indent=1, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
 
 
 def _finite(value: Any) -> Any:

@@ -14,8 +14,11 @@ import numpy as np
 from sdim_ros.core.types import BadInput
 
 
-def parse_amount(text: str) -> int | float:
+def parse_amount(text: str, flag: str = "amount") -> int | float:
     """``"500"`` as the count 500, ``"20%"`` as the share 0.2.
+
+    Args:
+        flag: what the message calls it.
 
     Raises:
         BadInput: for anything else, a count of 0 and a share outside of (0, 100] %.
@@ -26,7 +29,8 @@ def parse_amount(text: str) -> int | float:
     if re.fullmatch(r"\d+", text.strip()) and int(text) > 0:
         return int(text)
     raise BadInput(
-        "amount", f"amount {text!r}: expected a count such as 500 or a share such as 20%")
+        "amount", f"{flag} {text!r}: expected a count such as 500, or a share over 0 and up to "
+        "100% such as 20%")
 
 
 def parse_seeds(text: str) -> list[int]:

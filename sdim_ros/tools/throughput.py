@@ -17,6 +17,7 @@ from sdim_ros.core.asking import Questions
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import with_values
 from sdim_ros.core.model import Prefix, SdimModel
+from sdim_ros.core.projection import scatter_resize
 from sdim_ros.core.types import Frame
 from sdim_ros.tools.sampling import sample_points
 
@@ -145,10 +146,10 @@ def curves(completer: Completer, frame: Frame, rounds: int) -> dict[str, list[di
     for scale in (0.25, 0.5, 1.0, 2.0):
         found["resolution"].append({
             "pixels": int(frame.sparse.size * scale**2), **timed(few, _scaled(some, scale))})
-    for queries in (250, 500, 1000, 2000, 4000):
+    for budget in (250, 500, 1000, 2000, 4000):
         asking = Completer(
-            with_values(completer.settings, {"queries.budget": queries}), completer.model)
-        found["queries"].append({"queries": queries, **timed(asking, some)})
+            with_values(completer.settings, {"queries.budget": budget}), completer.model)
+        found["queries"].append({"queries": budget, **timed(asking, some)})
     for points in (50, 500, 5000, 20000):
         if points <= np.count_nonzero(frame.sparse):
             given = dataclasses.replace(
@@ -158,9 +159,7 @@ def curves(completer: Completer, frame: Frame, rounds: int) -> dict[str, list[di
 
 
 def _scaled(frame: Frame, scale: float) -> Frame:
-    """The frame at another resolution, with as many points."""
+    """The frame at another resolution, with as many points but for those that share a pixel."""
     height, width = (round(n * scale) for n in frame.sparse.shape)
-    sparse = np.zeros((height, width), np.float32)
-    rows, cols = np.nonzero(frame.sparse)
-    sparse[(rows * scale).astype(int), (cols * scale).astype(int)] = frame.sparse[rows, cols]
-    return Frame(cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA), sparse)
+    return Frame(cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA),
+                 scatter_resize(frame.sparse, (height, width)))

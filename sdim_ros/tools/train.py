@@ -35,12 +35,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/scenes"),
                         help="folder of the rendered scenes (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="stop earlier than the recipe says")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
-    parser.add_argument("--workers", type=int, default=1, help="processes that make batches")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(),
+                        help="CPU threads (default: all, %(default)s)")
+    parser.add_argument("--workers", type=int, default=1,
+                        help="processes that make batches; 0 = the training itself (default 1)")
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto",
                         help="auto = the GPUs that are there")
     parser.add_argument("--allow-download", action="store_true",
                         help="fetch a base that is not in the local cache")
+
+
+def check_processes(args: argparse.Namespace) -> None:
+    """Whether --threads and --workers can be used; before anything is rendered or trained."""
+    if args.threads < 1:
+        raise BadSetting(f"--threads {args.threads}: expected 1 or more")
+    if args.workers < 0:
+        raise BadSetting(f"--workers {args.workers}: expected 0 (the training itself makes its "
+                         "batches) or more")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = recipes.read(args.config)
     if args.steps is not None and args.steps < 1:
         raise BadSetting(f"--steps {args.steps}: expected 1 or more")
+    check_processes(args)
     torch.set_num_threads(args.threads)
     _keep_freed_memory()
     parallel = Parallel(cpu=args.device == "cpu")

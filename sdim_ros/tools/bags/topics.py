@@ -18,12 +18,18 @@ KINDS = {
 }
 COLOUR = {*COLOUR_ENCODINGS, *CONVERTED_ENCODINGS}
 MONO = {"mono8", "8UC1"}
+GROUND_TRUTH = "/ground_truth/depth"  # where converted datasets have their reference
 # How topics end that are no input: what the node publishes, and references of converted data.
 RESULTS = ("depth/completed", "depth/confidence", "depth/points", "depth/normals",
            "depth/camera_info", "debug/overlay", "debug/doubted", "ground_truth/depth")
 # How the node calls its inputs: of several topics of one type these are meant.
 NODE_NAMES = ("/image", "/sparse_depth/image", "/points", "/disparity")
 TRANSPORTS = ("/compressed", "/compressedDepth")
+
+
+def reference_topic(bag: Bag, named: str | None) -> str | None:
+    """The topic of the reference: the named one, or that of a converted dataset; or None."""
+    return GROUND_TRUTH if named is None and GROUND_TRUTH in bag.topics else named
 
 
 def parse_topics(text: str | None) -> dict[str, str]:

@@ -20,9 +20,11 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         BadInput: ``image_file``: it cannot be read, or has more than 8 bits a channel.
     """
+    _check_file(path, "image_file")
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
-        raise BadInput("image_file", f"{path} is not an image that can be read")
+        raise BadInput("image_file", f"{path} is not an image that can be read: expected PNG, "
+                       "JPEG or another format of OpenCV, in one piece")
     if image.dtype != np.uint8:
         raise BadInput("image_file", f"{path} is of {image.dtype}: expected 8 bits a channel; "
                        "convert it first, since how many of its bits are used is not said")
@@ -39,8 +41,7 @@ def read_depth(path: str | Path, scale: float) -> np.ndarray:
         they are, for the completer to clean and count.
     """
     path = Path(path)
-    if not path.is_file():
-        raise BadInput("depth_file", f"{path} does not exist")
+    _check_file(path, "depth_file")
     if path.suffix == ".npy":
         return _read_npy(path)
     depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -50,6 +51,13 @@ def read_depth(path: str | Path, scale: float) -> np.ndarray:
             "depth_file", f"{path} is {found}: expected a PNG with one channel of 16 bits, or an "
             ".npy file in metres")
     return (depth / scale).astype(np.float32)
+
+
+def _check_file(path: str | Path, reason: str) -> None:
+    if Path(path).is_dir():
+        raise BadInput(reason, f"{path} is a folder: expected a file")
+    if not Path(path).exists():
+        raise BadInput(reason, f"{path} does not exist")
 
 
 def read_registered_depth(path: str | Path, scale: float, size: tuple[int, int]) -> np.ndarray:

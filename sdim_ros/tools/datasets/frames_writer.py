@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sdim_ros.core.types import BadInput
+from sdim_ros.core.whole_files import write_text
 from sdim_ros.tools.datasets.files import write_depth_png, write_png
 from sdim_ros.tools.datasets.frames import Sample, file_name
 
@@ -112,9 +112,7 @@ class FramesWriter:
         index = {"depth_scale": self.scale, "frames": list(self._entries.values())}
         path = self.folder / "frames.json"
         try:
-            unfinished = path.with_suffix(".unfinished")
-            unfinished.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-            os.replace(unfinished, path)
+            write_text(path, json.dumps(index, indent=1) + "\n")
         except OSError as problem:
             raise self._unwritable(problem) from problem
         self._written_s = time.monotonic()

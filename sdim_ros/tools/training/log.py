@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 from rich.console import Console
 
-from sdim_ros.core import checkpoint
+from sdim_ros.core.whole_files import write_text
 
 try:
     from torch.utils.tensorboard import SummaryWriter
@@ -34,7 +34,7 @@ class TrainingLog:
         if self._path.is_file():
             kept = [line for line in self._path.read_text().splitlines()
                     if _step_of(line) <= step]
-            checkpoint.write_text(self._path, "".join(f"{line}\n" for line in kept))
+            write_text(self._path, "".join(f"{line}\n" for line in kept))
         if SummaryWriter is None:
             console.print("TensorBoard is not installed, so figures go to log.jsonl alone; "
                           "pip install 'sdim_ros[train]' adds it")

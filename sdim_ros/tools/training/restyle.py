@@ -16,13 +16,14 @@ import numpy as np
 import skimage
 from PIL import Image
 
+from sdim_ros.core.types import GREY
+
 # Photographs in every installation of scikit-image, each CC0 or in the public domain (see the
 # docstrings of skimage.data). Its stereo pair is not among them: it measures the model.
 PHOTOGRAPHS = (
     "astronaut.png", "brick.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png",
     "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "retina.jpg",
     "rocket.jpg", "text.png")
-GREY = 127
 
 
 def restyle(image: np.ndarray, depth: np.ndarray, rng: np.random.Generator,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sdim_ros.core import checkpoint
 from sdim_ros.core.types import BadSetting
+from sdim_ros.core.whole_files import write_text
 from sdim_ros.tools.training.parallel import like, whole
 from sdim_ros.tools.training.recipe import FREE_KEYS, Recipe
 
@@ -30,6 +31,7 @@ class Progress:
         best: smallest validation error so far; None = not validated yet.
         parts: batches that make one step, over all processes.
         recipe: of the run, by dotted names.
+        file: name of the file beside it with the weights and the optimizer's moments.
         base: digest of the base that it adapts; empty = from nothing, or not known.
     """
 
@@ -38,7 +40,7 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     best: float | None = None
-    file: str = field(default="")
+    file: str = ""
     base: str = ""
 
 
@@ -88,7 +90,7 @@ def write(folder: Path, progress: Progress, tensors: dict[str, Tensor]) -> None:
     """Replace the state of the run; ``state.json`` comes last and names the other file."""
     progress.file = f"state-{progress.step}.safetensors"
     checkpoint.write_tensors(folder / progress.file, tensors)
-    checkpoint.write_text(folder / "state.json", json.dumps(asdict(progress), indent=1) + "\n")
+    write_text(folder / "state.json", json.dumps(asdict(progress), indent=1) + "\n")
     for old in folder.glob("state-*.safetensors"):
         if old.name != progress.file:
             old.unlink()
