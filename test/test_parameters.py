@@ -103,7 +103,7 @@ def test_all_bad_start_values_are_listed_at_once(owner):
 
 @pytest.mark.parametrize(("given", "expected"), [
     ("sync.slop_s:=1", "sync.slop_s=1: ROS takes it with a decimal point alone, 1.0"),
-    ("projection.extrinsics:=[0, 0, 0, 0, 0, 0, 1]", "point alone, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0,"),
+    ("projection.extrinsics:=[0, 0, 0, 0, 0, 0, 1]", "points alone, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0,"),
     ("queries.budget:=many", "queries.budget='many': expected")])
 def test_what_ros_refuses_by_its_type_is_told_with_the_remedy(owner, given, expected):
     with pytest.raises(BadSetting) as caught:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -170,16 +170,17 @@ def _declare_one(node: Node, leaf: Setting) -> Any:
 
 def _complaint(leaf: Setting, given: Parameter | None, problem: Exception) -> str:
     """What rclpy refused, in the words that every other way to set it has."""
-    if given is None:
-        return f"{leaf.name}: {problem}"
+    value = None if given is None else given.value
     try:
-        with_values(Settings(), {leaf.name: given.value})
+        with_values(Settings(), {leaf.name: value})
     except BadSetting as known:
         return str(known)
-    # A whole number where rclpy wants one with a decimal point.
-    whole = given.value
-    wanted = float(whole) if isinstance(whole, int) else [float(number) for number in whole]
-    return f"{leaf.name}={whole!r}: ROS takes it with a decimal point alone, {wanted}"
+    if isinstance(value, int):
+        return f"{leaf.name}={value}: ROS takes it with a decimal point alone, {float(value)}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return (f"{leaf.name}={list(value)}: ROS takes it with decimal points alone, "
+                f"{[float(number) for number in value]}")
+    return f"{leaf.name}: {problem}"
 
 
 def _value(parameter: Parameter) -> Any:
