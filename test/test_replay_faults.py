@@ -167,8 +167,9 @@ def test_a_bag_that_loops_is_completed_in_its_order_and_the_jumps_are_counted(tm
     (moments(1), ("--every", "0"), "--every 0"),
     (moments(1), ("--extrinsics", "1,2,3"), "--extrinsics 1,2,3: expected 7"),
     (moments(1), ("--extrinsics", "a"), "--extrinsics a: expected 7 numbers"),
+    (moments(1), ("--extrinsics", "-1,2"), "--extrinsics -1,2: expected 7 numbers"),
 ], ids=["images only", "one message", "no image", "two cameras", "wrong type", "no such topic",
-        "no such role", "wrong type of truth", "points", "every", "pose", "numbers"])
+        "no such role", "wrong type of truth", "points", "every", "pose", "numbers", "minus"])
 def test_what_cannot_be_replayed_is_one_sentence_and_exit_code_2(
         tmp_path, capsys, messages, flags, words):
     bag = record(tmp_path / "bag", messages)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             formatter_class=argparse.RawDescriptionHelpFormatter)
         if verb == chosen:
             _tool(verb).add_arguments(subparser)
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_args(_with_negative_values(arguments))
     parsed.command_line = ["sdim", *arguments]
     try:
         return _tool(parsed.verb).run(parsed)
@@ -77,6 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"sdim {parsed.verb}: stopped", file=sys.stderr)
         return 130
+
+
+def _with_negative_values(arguments: Sequence[str]) -> list[str]:
+    """``--extrinsics -1,0`` as ``--extrinsics=-1,0``: argparse would take it for a flag."""
+    found: list[str] = []
+    for word in arguments:
+        if re.match(r"-[\d.]", word) and found and re.fullmatch(r"--[a-z-]+", found[-1]):
+            word = f"{found.pop()}={word}"
+        found.append(word)
+    return found
 
 
 def _tool(verb: str) -> ModuleType:

@@ -36,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--gt-topic", metavar="/TOPIC", help="of the bag: depth images that are "
                         f"the reference; default: {GROUND_TRUTH} where it is")
     source.add_argument("--extrinsics", metavar="X,Y,Z,QX,QY,QZ,QW", help="pose of the LiDAR in "
-                        "the camera's optical frame (write --extrinsics=-1,... where it begins "
-                        "with a minus); default: from the bag's /tf and /tf_static")
+                        "the camera's optical frame; default: from the bag's /tf and /tf_static")
     source.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                         help="how the bag is read, as parameters of the node, e.g. "
                         "input.rectify=true or sync.slop_s=0.1; may be repeated")

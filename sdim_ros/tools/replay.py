@@ -33,7 +33,7 @@ from sdim_ros.tools.bags.outcome import Outcome, write_messages
 from sdim_ros.tools.bags.reading import Bag
 from sdim_ros.tools.bags.rerun_file import RerunFile
 from sdim_ros.tools.bags.sets import BagSets, Set, read_reference
-from sdim_ros.tools.bags.topics import choose_topics, parse_topics, reference_topic
+from sdim_ros.tools.bags.topics import GROUND_TRUTH, choose_topics, parse_topics, reference_topic
 from sdim_ros.tools.complete import (
     add_model_arguments, load_completer, make_folder, settings_from,
 )
@@ -53,10 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topics", metavar="ROLE=/TOPIC,...", help="image, camera_info, points, "
                         "sparse_depth, disparity, sparse_camera_info; default: found by type")
     parser.add_argument("--extrinsics", metavar="X,Y,Z,QX,QY,QZ,QW", help="pose of the LiDAR in "
-                        "the camera's optical frame (write --extrinsics=-1,... where it begins "
-                        "with a minus); default: from the bag's /tf and /tf_static")
+                        "the camera's optical frame; default: from the bag's /tf and /tf_static")
     parser.add_argument("--gt-topic", metavar="/TOPIC",
-                        help="depth images, registered to the image, to judge by")
+                        help="depth images, registered to the image, to judge by; default: "
+                        f"{GROUND_TRUTH} where it is")
     parser.add_argument("--points", metavar="N|N%", help="give only N of the measured points, or "
                         "a share, and judge by the others; default: give all")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of --points (default 0)")
