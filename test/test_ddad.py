@@ -70,5 +70,5 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     with pytest.raises(BadInput, match=f"hints/{name}.png is not an image"):
         Ddad(tmp_path)[0]
     (tmp_path / "rgb" / f"{name}.png").unlink()
-    with pytest.raises(BadInput, match=f"rgb/{name}.png is not an image"):
+    with pytest.raises(BadInput, match=f"rgb/{name}.png does not exist"):
         Ddad(tmp_path)[0]
