@@ -167,6 +167,7 @@ def test_ground_truth_is_never_the_input(folder, capsys):
     ("sparse.png", ["--depth-scale", "inf"], "--depth-scale inf"),
     ("sparse.png", ["--depth-scale", "0"], "--depth-scale"),
     ("sparse.png", ["--set", "fill.trust=["], "--set fill.trust=["),
+    ("sparse.png", ["--set", "worker.watchdog_s=3"], "--set worker.watchdog_s: nothing here reads"),
     ("sparse.png", ["--data", "folder"], "either --image with --sparse, or --data"),
 ])
 def test_wrong_input_ends_with_one_line_and_code_2(files, capsys, sparse, flags, expected):

@@ -277,6 +277,7 @@ def test_a_model_frame_range_limits_classical_fills_too(sample):
     (("--outliers", "5"), "--outliers 5: expected a share such as 5%"),
     (("--outliers", "150%"), "--outliers '150%': expected a count such as 500, or a share over 0"),
     (("--points", "abc"), "--points 'abc'"),
+    (("--set", "output.min_confidence=0.5"), "--set output.min_confidence: nothing here reads"),
     (("--methods", "sdim_unquantized"), "add --set model.quantization=int8 or int4")])
 def test_flags_that_make_no_sense_are_told_by_name(data, tmp_path, fake_model, capsys, flags, words):
     assert cli.main(["evaluate", "--data", str(data), "--out", str(tmp_path / "out"), *flags]) == 2

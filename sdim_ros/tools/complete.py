@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sdim_ros.core.config import Settings, with_values
-from sdim_ros.core.types import BadInput, DenseDepth, Frame, ModelFailed
+from sdim_ros.core.types import BadInput, BadSetting, DenseDepth, Frame, ModelFailed
 from sdim_ros.tools import overview, report
 from sdim_ros.tools.assignments import parse_assignments
 from sdim_ros.tools.datasets.files import read_depth, read_image, write_depth_png
@@ -27,6 +27,9 @@ from sdim_ros.tools.results import FrameResult, judge
 DEPTH_SCALE = 1000.0
 CONFIDENCE_SCALE = 65535
 
+# How settings begin that only messages of ROS have a use for.
+OF_MESSAGES = ("autostart", "diagnostics.", "output.encoding", "output.max_rate_hz", "points.",
+               "projection.", "sync.", "worker.")
 # What `add_model_arguments` adds.
 MODEL_FLAGS = ("checkpoint", "preset", "device", "doubt", "set")
 
@@ -54,12 +57,24 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
                         help="any other setting, e.g. queries.budget=500; may be repeated")
 
 
-def settings_from(args: argparse.Namespace) -> Settings:
-    """The settings that the flags of `add_model_arguments` describe."""
+def settings_from(args: argparse.Namespace, unread: tuple[str, ...] = ()) -> Settings:
+    """The settings that the flags of `add_model_arguments` describe.
+
+    Args:
+        unread: how settings begin that the verb has no use for.
+
+    Raises:
+        BadSetting: a setting that does not exist, cannot have this value, or is unread.
+    """
     flags = {"model.checkpoint": args.checkpoint, "queries.preset": args.preset,
              "model.device": args.device, "doubt.mode": args.doubt}
     values: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
-    values |= parse_assignments(args.set)
+    assigned = parse_assignments(args.set)
+    for name in assigned:
+        if name.startswith(unread):
+            raise BadSetting(f"--set {name}: nothing here reads it; it is for the node, and maybe "
+                             "for sdim replay")
+    values |= assigned
     return with_values(Settings(), values)
 
 
@@ -113,7 +128,7 @@ def make_folder(path: str | Path) -> Path:
 def run(args: argparse.Namespace) -> int:
     """Complete one image or a frames folder; writes results and report.json."""
     samples, scale = _inputs(args)
-    settings = settings_from(args)
+    settings = settings_from(args, OF_MESSAGES)
     out = make_folder(args.out)
     _spare_input(args, out)
     completer = load_completer(settings)

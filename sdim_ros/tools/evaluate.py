@@ -20,7 +20,7 @@ from sdim_ros.core.types import BadInput, Frame, ModelFailed
 from sdim_ros.tools import (
     frame_pictures, html_report, overview, published, report, sampling)
 from sdim_ros.tools.complete import (
-    add_model_arguments, load_completer, make_folder, settings_from,
+    OF_MESSAGES, add_model_arguments, load_completer, make_folder, settings_from,
 )
 from sdim_ros.tools.datasets.catalogue import DATASETS, open_dataset
 from sdim_ros.tools.datasets.frames import Sample, frame_names
@@ -91,7 +91,7 @@ class Evaluation:
                 sampling.parse_amount(args.outliers, "--outliers"), int):
             raise BadInput("amount", f"--outliers {args.outliers}: expected a share such as 5%")
         levels = [level for axis in args.axis for level in parse_axis(axis)]
-        self.settings = settings_from(args)
+        self.settings = settings_from(args, (*OF_MESSAGES, "output."))
         if "sdim_unquantized" in self.methods and args.methods != ",".join(METHODS) and (
                 self.settings.model.quantization == "none"):
             raise BadInput("arguments", "--methods sdim_unquantized is to be held against smaller "
