@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import cv2
@@ -59,8 +60,12 @@ def test_the_first_frames_adapt_and_the_others_measure(data: Path, tmp_path: Pat
 
 
 def test_what_was_learnt_offline_is_used_where_its_folder_is_named(
-        data: Path, tmp_path: Path) -> None:
+        data: Path, tmp_path: Path, capsys) -> None:
     report = adapt(data, tmp_path / "tuned", "--adapt", "3", "--steps", "4")
+    assert cli.main(["complete", "--image", str(data / "rgb" / "0.png"), "--sparse",
+                     str(data / "gt" / "0.png"), "--out", str(tmp_path / "one"), "--set",
+                     f"adaptation.folder={tmp_path / 'tuned'}"]) == 2
+    assert f"holds no adapter: expected {tmp_path}/tuned/adapter" in capsys.readouterr().err
     assert cli.main(["evaluate", "--data", str(data), "--points", "150", "--methods", "sdim",
                      "--out", str(tmp_path / "out"), *FAST, "--set",
                      f"adaptation.folder={tmp_path / 'tuned' / 'adapter'}"]) == 0
@@ -215,3 +220,9 @@ def test_the_result_is_said_in_both_directions() -> None:
     assert "(10.0 % lower than as loaded)" in lines[3]
     assert "0 to 9: 2.0 % higher" in lines[4]
     assert "is 11.8 % better after it than before" in lines[5]
+
+
+def test_of_one_frame_nobody_knows_how_sure_its_gain_is() -> None:
+    change = {"median": 0.03, "lower_by": [0.03], "paired": {"images": 1, "ci95": [math.nan] * 2}}
+    [line] = sentences({"adaptation": {"sdim_adapted": change, "runs": []}})
+    assert line == "adaptation lowers the MAE of the map by 3.0 % (median of 1 seeds)"

@@ -19,6 +19,13 @@ def answers_everywhere(depth: np.ndarray, spread: float = 0.01) -> Answers:
     return Answers(rows, cols, depth[rows, cols], np.full(rows.shape, spread, np.float32))
 
 
+def applied(blend: Blend, sparse: np.ndarray, image: np.ndarray, answers: Answers | None,
+            guess: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """``apply_blend`` with the fills of the blend."""
+    maps = fill.several(blend.methods, sparse, image)
+    return apply_blend(blend, sparse, image, answers, maps, guess)
+
+
 def as_set(fold: tuple[np.ndarray, np.ndarray]) -> set[tuple[int, int]]:
     return set(zip(*(index.tolist() for index in fold), strict=True))
 
@@ -195,7 +202,7 @@ def test_a_blend_predicts_between_fill_and_answers_and_describes_itself() -> Non
 def test_measured_pixels_come_back_bit_exact(trust: float) -> None:
     image, depth = box_in_front_of_a_wall()
     sparse = scatter(depth + np.float32(0.1) * plane(), 100)
-    maps = apply_blend(
+    maps = applied(
         Blend(DEFAULT_WEIGHTS, trust), sparse, image, answers_everywhere(depth))
     for dense in maps:
         assert dense.dtype == np.float32 and np.isfinite(dense).all()
@@ -207,7 +214,7 @@ def test_without_trust_or_answers_the_map_is_the_fill() -> None:
     sparse = scatter(depth, 50)
     for trust, answers in ((0.0, answers_everywhere(plane())), (1.0, None)):
         blend = Blend({"linear": 1.0}, trust)
-        full, fill_only = apply_blend(blend, sparse, image, answers)
+        full, fill_only = applied(blend, sparse, image, answers)
         assert (full == fill_only).all() and (fill_only == fill.linear(sparse)).all()
         assert full is not fill_only
 
@@ -216,7 +223,7 @@ def test_right_answers_repair_what_the_fill_gets_wrong() -> None:
     image, depth = box_in_front_of_a_wall()
     sparse, at = scatter(depth, 30), np.random.default_rng(1).integers((60, 80), size=(300, 2)).T
     answers = Answers(*at, depth[tuple(at)], np.full(300, 0.01, np.float32))
-    full, fill_only = apply_blend(Blend({"linear": 1.0}, 1.0), sparse, image, answers)
+    full, fill_only = applied(Blend({"linear": 1.0}, 1.0), sparse, image, answers)
     assert np.abs(full - depth).mean() < 0.5 * np.abs(fill_only - depth).mean()
 
 
@@ -226,9 +233,9 @@ def test_answers_everywhere_keep_thin_things() -> None:
     image = np.where(thin[..., None] == 2, np.uint8(220), np.uint8(20)).repeat(3, axis=2)
     sparse = np.where(np.arange(WIDTH) < 5, thin, np.float32(0))
     blend, answers = Blend({"nearest": 1.0}, 1.0), answers_everywhere(thin)
-    seen, _ = apply_blend(blend, sparse, image, answers)
+    seen, _ = applied(blend, sparse, image, answers)
     np.testing.assert_allclose(seen, thin, atol=0.05)
-    unseen, _ = apply_blend(blend, sparse, grey(), answers)
+    unseen, _ = applied(blend, sparse, grey(), answers)
     assert unseen[:, 40].max() < 4
 
 
@@ -241,7 +248,7 @@ def test_unsure_answers_count_less() -> None:
         answers = answers_everywhere(said)
         answers.spread[answers.depth == wrong] = spread_of_wrong
         blend = Blend({"linear": 1.0}, 1.0)
-        full, fill_only = apply_blend(blend, sparse, grey(), answers)
+        full, fill_only = applied(blend, sparse, grey(), answers)
         return float(np.abs(full - fill_only).mean())
 
     # Half way between 1/2 and 1/3, as inverse depth is filled.
@@ -254,7 +261,7 @@ def test_between_a_measurement_and_an_answer_depth_goes_over_from_one_to_the_oth
     sparse[30, 20] = 2
     at = [grid.ravel() for grid in np.mgrid[0:HEIGHT:10, 0:WIDTH:10]]
     answers = Answers(*at, np.full(len(at[0]), 3, np.float32), np.full(len(at[0]), 0.01))
-    full, _ = apply_blend(Blend({"linear": 1.0}, 1.0), sparse, grey(), answers)
+    full, _ = applied(Blend({"linear": 1.0}, 1.0), sparse, grey(), answers)
     assert 2 < full[30, 21] < full[30, 23] < full[30, 25] < full[30, 60] <= 3
 
 
@@ -263,9 +270,9 @@ def test_a_guess_gives_the_shapes_and_what_is_known_their_distance() -> None:
     sparse, at = scatter(depth, 20), np.mgrid[5:HEIGHT:20, 5:WIDTH:20].reshape(2, -1)
     answers = Answers(*at, depth[tuple(at)], np.full(len(at[0]), 0.01, np.float32))
     blend, wrong_scale = Blend({"nearest": 1.0}, 1.0), np.float32(0.8) * depth
-    full, _ = apply_blend(blend, sparse, grey(), answers, guess=wrong_scale)
+    full, _ = applied(blend, sparse, grey(), answers, guess=wrong_scale)
     np.testing.assert_allclose(full, depth, rtol=1e-3)
-    plain, _ = apply_blend(blend, sparse, grey(), answers)
+    plain, _ = applied(blend, sparse, grey(), answers)
     assert np.abs(plain / depth - 1).mean() > 0.01
 
 
@@ -273,7 +280,7 @@ def test_depths_stay_in_the_known_range() -> None:
     sparse = np.zeros((HEIGHT, WIDTH), np.float32)
     sparse[::6, 10], sparse[::6, 70] = 8, 2
     answers = Answers(np.array([30]), np.array([39]), np.float32([0.5]), np.float32([0.01]))
-    full, _ = apply_blend(Blend({"nearest": 1.0}, 1.0), sparse, grey(), answers)
+    full, _ = applied(Blend({"nearest": 1.0}, 1.0), sparse, grey(), answers)
     assert full.min() >= 0.5 and full[30, 39] < 1 and full.max() <= 8
 
 
@@ -281,10 +288,10 @@ def test_without_points_the_answers_alone_make_the_map() -> None:
     image, depth = box_in_front_of_a_wall()
     nothing = np.zeros_like(depth)
     blend = fit_blend({}, np.zeros(0), np.zeros(0))
-    full, fill_only = apply_blend(blend, nothing, image, answers_everywhere(depth))
+    full, fill_only = applied(blend, nothing, image, answers_everywhere(depth))
     np.testing.assert_allclose(full, depth, rtol=0.02)
     assert np.isnan(fill_only).all()
-    assert np.isnan(apply_blend(blend, nothing, image, None)[0]).all()
+    assert np.isnan(applied(blend, nothing, image, None)[0]).all()
 
 
 def test_maps_at_hand_are_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,5 +309,5 @@ def test_a_frame_goes_through_at_any_number_of_points(count: int) -> None:
     hidden = out_of_fold(sparse, image, hidden_folds(sparse, 5, 500, seed=0))
     assert len(hidden.truth) == len(hidden.distance) == (count if count > 1 else 0)
     blend = fit_blend(hidden.predictions, hidden.truth, hidden.truth)
-    full, _ = apply_blend(blend, sparse, image, answers_everywhere(depth))
+    full, _ = applied(blend, sparse, image, answers_everywhere(depth))
     assert np.isfinite(full).all() and (full > 0).all()

@@ -266,6 +266,13 @@ def test_a_gpu_without_memory_is_told_from_one_that_is_lost(
     assert type(caught.value) is kind
 
 
+def test_a_cpu_goes_without_compiled_steps() -> None:
+    model = random_model()
+    before = model.steps
+    Completer(with_values(Settings(), {"model.compile": True}), model)
+    assert model.steps is before
+
+
 def test_passes_that_do_not_fit_into_memory_are_halved_and_the_answers_stay(
         monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is simulated: a pass of more than 40 queries fails as PyTorch's do."""

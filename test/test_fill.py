@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import time
+import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from scipy.interpolate import LinearNDInterpolator
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from sdim_ros.core import fill
 
@@ -158,24 +163,64 @@ def test_distance_is_in_mean_spacings() -> None:
 
 def test_fills_side_by_side_leave_the_threads_of_numpy_as_they_were(
         monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limits of the process that overlap would take each other for what was there before."""
-    def threads() -> list[int]:
-        return [library["num_threads"] for library in threadpool_info()
-                if library["internal_api"] == "openblas"]
+    """Two triangulate at once, with one thread of OpenBLAS each."""
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info()
+                if library["internal_api"] == "openblas"}
 
-    before, triangles, inside, most = threads(), fill.Delaunay, [], []
+    triangles, both, seen = fill.Delaunay, Barrier(2, timeout=30), []
 
-    def slow(corners: np.ndarray) -> object:
-        inside.append(1)
-        time.sleep(0.1)  # where another could come in
-        most.append(len(inside))
-        assert set(threads()) == {1}
-        inside.pop()
+    def watched(corners: np.ndarray) -> object:
+        both.wait()  # none of them gets on alone
+        seen.append(threads())
         return triangles(corners)
 
-    monkeypatch.setattr(fill, "Delaunay", slow)
+    monkeypatch.setattr(fill, "_threads", lambda: pool)
+    monkeypatch.setattr(fill, "Delaunay", watched)
     sparse = scatter(plane(), 400)
-    with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(fill.linear, (sparse, sparse))
-    np.testing.assert_array_equal(first, second)
-    assert most == [1, 1] and threads() == before
+    with threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(2) as pool:
+        first, second = fill.side_by_side(fill.linear, (sparse, sparse))
+        np.testing.assert_array_equal(first, second)
+        assert seen == [{1}, {1}] and threads() == {2}
+
+
+OVERLAP = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from threadpoolctl import threadpool_info
+from sdim_ros.core import fill
+
+def threads():
+    return [library["num_threads"] for library in threadpool_info()
+            if library["internal_api"] == "openblas"]
+
+def stay(number):
+    with fill._one_openblas_thread():
+        inside[number].set()
+        assert go_on[number].wait(30)
+
+before, users = threads(), []
+inside, go_on = [Event(), Event()], [Event(), Event()]
+with ThreadPoolExecutor(2) as pool:
+    for number in range(2):
+        users.append(pool.submit(stay, number))
+        assert inside[number].wait(30)
+    during = threads()
+    for number in map(int, sys.argv[1:]):
+        go_on[number].set()
+        users[number].result()
+print(before, during, threads())
+"""
+
+
+@pytest.mark.parametrize("leave", ["01", "10"])
+def test_fills_that_overlap_leave_the_threads_of_numpy_as_they_were(leave: str) -> None:
+    """In a process with two threads of OpenBLAS, which the tests themselves do without."""
+    run = subprocess.run(
+        [sys.executable, "-c", OVERLAP, *leave], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2",
+             "PYTHONPATH": str(REPOSITORY)})
+    assert run.returncode == 0, run.stderr
+    before, during, after = (json.loads(part + "]") for part in run.stdout.split("]")[:3])
+    assert set(during) == {1} and after == before

@@ -197,5 +197,11 @@ def test_broken_parameter_file_ends_the_process_without_a_traceback(tmp_path):
     assert str(broken) in log and "Traceback" not in log
 
 
+def test_unknown_ros_arguments_end_the_process_with_2_and_are_named_as_that():
+    with NodeProcess("--bad") as node:
+        assert node.process.wait(20) == 2
+        assert "unknown ROS arguments: ['--bad']" in node.log()
+
+
 def _header():
     return Image().header

@@ -147,6 +147,21 @@ def test_the_reference_of_a_converted_dataset_judges_without_being_named(tmp_pat
     assert len(report_of(tmp_path / "out")["over_time"]) == 2
 
 
+def test_a_frame_of_a_converted_dataset_is_never_judged_by_the_reference_of_another(tmp_path):
+    """Two frames 0.1 s apart, of which the second has no reference of its own."""
+    messages = [entry for entry in moments(
+        2, image=colour, camera_info=info, depth=depth_of, ground_truth__depth=truth_of)
+        if entry[0] != "/ground_truth/depth" or entry[2] == stamp_of(0)]
+    bag = record(tmp_path / "bag", messages)
+    wide = ("--set", "sync.slop_s=0.5")
+    assert run(bag, tmp_path / "out", *wide) == 0
+    content = report_of(tmp_path / "out")["replay"]
+    assert content["completed"] == 2 and content["unjudged"]["no_reference"]["count"] == 1
+    assert "with the stamp of its image" in content["unjudged"]["no_reference"]["first"]
+    assert run(bag, tmp_path / "named", *wide, "--gt-topic", "/ground_truth/depth") == 0
+    assert len(report_of(tmp_path / "named")["over_time"]) == 2  # a topic of the user's may differ
+
+
 @pytest.mark.parametrize("how", ["static", "moving", "extrinsics"])
 def test_a_lidar_is_projected_by_the_transforms_of_the_bag_or_by_extrinsics(tmp_path, how):
     """All three ways give the map of the points that were projected by hand."""

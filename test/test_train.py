@@ -243,12 +243,13 @@ def test_a_run_does_not_go_on_with_another_base(frames: Path, tmp_path: Path,
     assert "it adapts another base" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flags", [("--steps", "0"), ("--threads", "0"), ("--workers", "-1")])
+@pytest.mark.parametrize(("flag", "value", "expected"), [
+    ("--steps", "0", "1 or more"), ("--threads", "0", "1 or more"), ("--workers", "-1", "0 (")])
 def test_no_steps_at_all_and_no_thread_are_refused(
-        frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture, flags: tuple[str, str]
-        ) -> None:
-    assert command(tmp_path, small_values(frames), *flags) == 2
-    assert f"{' '.join(flags)}: expected " in capsys.readouterr().err
+        frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture, flag: str, value: str,
+        expected: str) -> None:
+    assert command(tmp_path, small_values(frames), flag, value) == 2
+    assert f"{flag} {value}: expected {expected}" in capsys.readouterr().err
 
 
 def test_sizes_that_cannot_be_are_named(tmp_path: Path, frames: Path,

@@ -255,7 +255,7 @@ def apply_blend(
     sparse: np.ndarray,
     image: np.ndarray,
     answers: Answers | None,
-    maps: Mapping[str, np.ndarray] | None = None,
+    maps: Mapping[str, np.ndarray],
     guess: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The dense map with and without the model.
@@ -265,7 +265,7 @@ def apply_blend(
     Args:
         blend: of ``fit_blend``.
         answers: the model at some pixels; None = there is no model.
-        maps: classical fills of this frame that exist already, by method.
+        maps: classical fills of this frame by method, those of the blend among them.
         guess: (H, W) float32, metres, what the fusion expects; None = it makes no guess,
             as when nothing is measured.
 
@@ -273,10 +273,6 @@ def apply_blend(
         depth and fill_only, two dense maps, the measured depths unchanged in both. When nothing
         is measured fill_only is NaN everywhere, and depth comes from the answers alone.
     """
-    maps = dict(maps or {})
-    for method in blend.methods:
-        if method not in maps:
-            maps[method] = fill.classical(method, sparse, image)
     measured = sparse > 0
     fill_only = np.where(measured, sparse, blend.fill(maps))
     silent = answers is None or len(answers) == 0

@@ -7,8 +7,9 @@ Throughout, ``sparse`` is (H, W) float32 in metres with 0 = not measured, ``imag
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -26,7 +27,7 @@ CLASSICAL = ("nearest", "linear", "edge_aware")
 GUIDED = {"guided_loose": (0.05, 20.0), "guided": (0.15, 8.0), "guided_strict": (0.5, 3.0)}
 FILLS = (*CLASSICAL, *GUIDED)
 FARTHEST = 300.0
-_triangulating = Lock()
+_limiting = Lock()  # of _one_openblas_thread
 
 
 def classical(method: str, sparse: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -67,7 +68,8 @@ def several(methods: Iterable[str], sparse: np.ndarray, image: np.ndarray
 
 def side_by_side(task: Callable[[Any], Any], inputs: Iterable[Any]) -> list[Any]:
     """``task`` of each input, in threads; the results in the order of the inputs."""
-    return list(_threads().map(task, inputs))
+    with _one_openblas_thread():
+        return list(_threads().map(task, inputs))
 
 
 @cache
@@ -145,9 +147,8 @@ def _triangles(sparse: np.ndarray) -> Delaunay | None:
         return None
     try:
         # scipy solves a tiny system per triangle. OpenBLAS wakes a thread per core for each of
-        # them; where the cores are busy, waiting for those took ten times as long. One at a time:
-        # limits that overlap would take each other for what was there before.
-        with _triangulating, _openblas().limit(limits=1):
+        # them; where the cores are busy, waiting for those took ten times as long.
+        with _one_openblas_thread():
             return Delaunay(corners)
     except QhullError:  # All points on one line.
         return None
@@ -196,6 +197,22 @@ def _scan(triangles: Delaunay, sparse: np.ndarray) -> tuple[np.ndarray, np.ndarr
     places = count + np.repeat(row * sparse.shape[1] + first.astype(np.int64) - before, length)
     plane = np.repeat(slope, length) * count + np.repeat(start - slope * before, length)
     return places, plane.astype(np.float32)
+
+
+@contextmanager
+def _one_openblas_thread() -> Iterator[None]:
+    """For whoever comes first; the others go along with it.
+
+    The number belongs to the process, and only the thread that set it can take it back.
+    """
+    if not _limiting.acquire(blocking=False):
+        yield
+        return
+    try:
+        with _openblas().limit(limits=1):
+            yield
+    finally:
+        _limiting.release()
 
 
 @cache

@@ -170,7 +170,9 @@ def _declare_one(node: Node, leaf: Setting) -> Any:
 
 def _complaint(leaf: Setting, given: Parameter | None, problem: Exception) -> str:
     """What rclpy refused, in the words that every other way to set it has."""
-    value = None if given is None else given.value
+    if given is None:
+        return f"{leaf.name}: {problem}"
+    value = given.value
     try:
         with_values(Settings(), {leaf.name: value})
     except BadSetting as known:

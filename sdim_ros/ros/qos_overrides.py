@@ -22,12 +22,10 @@ CHOICES = {policy: [name for name in choices.short_keys() if name != "unknown"]
            for policy, choices in (("history", HistoryPolicy), ("reliability", ReliabilityPolicy),
                                    ("durability", DurabilityPolicy))}
 MOST_DEPTH = 2**31 - 1
-
-
 # Topics beside the node's own for which rclpy, tf2_ros and diagnostics know overrides.
 OF_LIBRARIES = ("/parameter_events", "/rosout", "/clock", "/tf", "/tf_static", "/diagnostics")
 _NAME = re.compile(r"qos_overrides\.(/[^.]+)\.(?:subscription|publisher)(?:_[^.]+)?"
-                   r"\.(?:history|depth|reliability|durability)")
+                   rf"\.(?:{'|'.join((*CHOICES, 'depth'))})")
 
 
 def has_use(name: str, topics: Collection[str]) -> bool:

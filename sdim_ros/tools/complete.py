@@ -28,8 +28,9 @@ DEPTH_SCALE = 1000.0
 CONFIDENCE_SCALE = 65535
 
 # How settings begin that only messages of ROS have a use for.
-OF_MESSAGES = ("autostart", "diagnostics.", "output.encoding", "output.max_rate_hz", "points.",
-               "projection.", "sync.", "worker.")
+OF_MESSAGES = ("autostart", "diagnostics.", "input.depth_transport", "input.image_transport",
+               "input.max_age_s", "input.rectify", "input.sources", "output.encoding",
+               "output.max_rate_hz", "points.", "projection.", "sync.", "worker.")
 # What `add_model_arguments` adds.
 MODEL_FLAGS = ("checkpoint", "preset", "device", "doubt", "set")
 

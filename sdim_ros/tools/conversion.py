@@ -13,11 +13,11 @@ from rich.progress import Progress
 
 from sdim_ros.core.types import BadInput, Camera
 from sdim_ros.tools import sampling
+from sdim_ros.tools.bags.topics import GROUND_TRUTH
 from sdim_ros.tools.datasets.frames import FIRST_STAMP_NS, Sample
 from sdim_ros.tools.datasets.frames_writer import (
     MOST, FramesWriter, exact_scale, fitting_scale,
 )
-from sdim_ros.tools.bags.topics import GROUND_TRUTH
 from sdim_ros.tools.frame_sources import Source
 
 FRAME_ID = "camera_optical"

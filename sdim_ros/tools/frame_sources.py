@@ -17,11 +17,10 @@ from sdim_ros.core.sensor_data import stamp_ns
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools.bags.reading import Bag
 from sdim_ros.tools.bags.sets import BagSets, Set, read_reference
-from sdim_ros.tools.bags.topics import choose_topics, reference_topic
+from sdim_ros.tools.bags.topics import Reference, choose_topics
 from sdim_ros.tools.datasets.catalogue import HELD_OUT, open_dataset, open_source
 from sdim_ros.tools.datasets.frames import Sample, frame_names
 from sdim_ros.tools.training.data_recipe import SourceRecipe
-
 
 
 class Source(ABC):
@@ -89,12 +88,10 @@ class BagSource(Source):
                  reference: str | None) -> None:
         super().__init__()
         self.path, self.settings = Path(path), settings
-        # A frame of a converted dataset has its own reference or none, never a neighbour's.
-        self._same_stamp = reference is None
         with Bag(path) as bag:
-            self.reference = reference = reference_topic(bag, reference)
+            self.reference = Reference.of(bag, reference)
             self.topics = choose_topics(
-                bag, named, reference, sources_of(settings.input.sources))
+                bag, named, self.reference.topic, sources_of(settings.input.sources))
             self.count = bag.topics[self.topics["image"]].count
 
     def frames(self, every: int, limit: int | None, warn: Callable[[str], None]
@@ -126,7 +123,7 @@ class BagSource(Source):
         try:
             truth = self._truth(found, sparse.shape)
         except BadInput as problem:
-            tell(self.reference, problem.reason, f"left out, {problem}")
+            tell(self.reference.topic, problem.reason, f"left out, {problem}")
             truth = None
         return Sample(name, frame.image, sparse, truth, frame.camera, frame.stamp_ns)
 
@@ -136,11 +133,9 @@ class BagSource(Source):
         Raises:
             BadInput: it cannot be used for this image.
         """
-        message = found.reference
-        if message is None or (self._same_stamp and stamp_ns(message.header) != stamp_ns(
-                found.job.image.header)):
+        if found.reference is None:
             return None
-        return read_reference(message, size, self.settings)
+        return read_reference(found.reference, size, self.settings)
 
     def _conclude(self, bag: Bag, sets: BagSets) -> None:
         self.left_out = {f"{reason}: {sets.skipped.texts[reason]}": count

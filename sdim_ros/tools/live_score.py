@@ -32,7 +32,7 @@ from sdim_ros.tools.bags.reading import Bag
 from sdim_ros.tools.bags.rerun_file import RerunFile
 from sdim_ros.tools.bags.sets import REFERENCE_WAIT_NS, Set
 from sdim_ros.tools.bags.topics import (
-    COMPRESSED, IMAGE, choose_topics, parse_topics, reference_topic)
+    COMPRESSED, IMAGE, Reference, choose_topics, parse_topics)
 from sdim_ros.tools.complete import MODEL_FLAGS, make_folder
 from sdim_ros.tools.frame_judge import Judged
 from sdim_ros.tools.live_figures import Played, figures
@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
     settings, remaps = _settings(args), _remaps(args.remap)
     with Bag(args.bag) as bag, ExitStack() as opened:
         _refuse_ros1(bag)
-        args.gt_topic = reference_topic(bag, args.gt_topic)
-        topics = choose_topics(bag, parse_topics(args.topics), args.gt_topic,
+        topics = choose_topics(bag, parse_topics(args.topics),
+                               Reference.of(bag, args.gt_topic).topic,
                                sources_of(settings.input.sources) if settings else ())
         hide = None if args.points is None else _hider(args, bag, topics)
         if settings is not None:

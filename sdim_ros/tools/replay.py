@@ -33,7 +33,7 @@ from sdim_ros.tools.bags.outcome import Outcome, write_messages
 from sdim_ros.tools.bags.reading import Bag
 from sdim_ros.tools.bags.rerun_file import RerunFile
 from sdim_ros.tools.bags.sets import BagSets, Set, read_reference
-from sdim_ros.tools.bags.topics import GROUND_TRUTH, choose_topics, parse_topics, reference_topic
+from sdim_ros.tools.bags.topics import GROUND_TRUTH, Reference, choose_topics, parse_topics
 from sdim_ros.tools.complete import (
     add_model_arguments, load_completer, make_folder, settings_from,
 )
@@ -90,9 +90,8 @@ def run(args: argparse.Namespace) -> int:
             raise BadInput("arguments", f"--{flag} is for --live: give that too, or leave it out")
     settings, named = settings_of(args), parse_topics(args.topics)
     with Bag(args.bag) as bag, ExitStack() as opened:
-        args.gt_topic = reference_topic(bag, args.gt_topic)
         topics = choose_topics(
-            bag, named, args.gt_topic, sources_of(settings.input.sources))
+            bag, named, Reference.of(bag, args.gt_topic).topic, sources_of(settings.input.sources))
         out = make_folder(args.out)
         writer = BagWriter(out / "completed", storage=args.storage)
         rerun = opened.enter_context(RerunFile(args.rerun)) if args.rerun else None
@@ -160,7 +159,8 @@ class Replay:
         self.gallery = Gallery(args.pictures)
         self._settings, self._completer, self._rerun = settings, completer, rerun
         self._write = write
-        self.source = BagSets(bag, topics, settings, args.gt_topic)
+        self.truth = Reference.of(bag, args.gt_topic)
+        self.source = BagSets(bag, topics, settings, self.truth)
         self._reader = FrameReader(
             topics, self.source.poses,
             lambda topic, reason, text: self.outcome.warnings.add(reason, f"{topic}: {text}"))
@@ -278,7 +278,7 @@ class Replay:
             limits = self._settings.input
             reference, _ = clean_depth(frame.sparse, limits.min_depth_m, limits.max_depth_m)
             frame = dataclasses.replace(frame, sparse=self._drawn(frame, reference, found))
-        if self.args.gt_topic is not None:
+        if self.truth.topic is not None:
             reference = self._truth(frame, found.reference)
         if reference is not None and not held_out_mask(reference, frame.sparse).any():
             self.outcome.unjudged.add("nothing_hidden", "every pixel with a reference was given")
@@ -294,13 +294,15 @@ class Replay:
     def _truth(self, frame: Frame, message: Any | None) -> np.ndarray | None:
         """The ground truth of a frame, (H, W) metres; None = there is none to be used."""
         if message is None:
-            self.outcome.unjudged.add("no_reference", f"no message of {self.args.gt_topic} within "
-                                      f"sync.slop_s = {self._settings.sync.slop_s} s")
+            wanted = "with the stamp of its image" if self.truth.same_stamp else (
+                f"within sync.slop_s = {self._settings.sync.slop_s} s")
+            self.outcome.unjudged.add(
+                "no_reference", f"no message of {self.truth.topic} {wanted}")
             return None
         try:
             return read_reference(message, frame.sparse.shape, self._settings)
         except BadInput as problem:
-            self.outcome.unjudged.add(problem.reason, f"{self.args.gt_topic}: {problem}")
+            self.outcome.unjudged.add(problem.reason, f"{self.truth.topic}: {problem}")
             return None
 
 

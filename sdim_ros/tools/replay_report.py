@@ -69,7 +69,7 @@ def report_of(args: argparse.Namespace, replay: Replay, settings: Settings,
     header = report.environment(args.command_line, settings.model.checkpoint, model)
     content = report.build(header, outcome.results)
     content["replay"] = outcome.header(counters["images"], replay.sets) | {
-        "bag": str(args.bag), "topics": dict(topics), "gt_topic": args.gt_topic,
+        "bag": str(args.bag), "topics": dict(topics), "gt_topic": replay.truth.topic,
         "points": args.points, "seed": args.seed, "resets": counters["resets"],
         "damage": replay.bag.damage,
         "stopped": None if stopped is None else str(stopped) or type(stopped).__name__}

@@ -21,6 +21,7 @@ from sdim_ros.core.sensor_data import read_depth, stamp_ns
 from sdim_ros.core.synchronizer import FrameSynchronizer
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools.bags.reading import Bag
+from sdim_ros.tools.bags.topics import Reference
 from sdim_ros.tools.bags.tf_tree import MOVING, STATIC, TfTree
 
 INFOS = ("camera_info", "sparse_camera_info")
@@ -34,8 +35,7 @@ class Set:
 
     Attributes:
         job: as the node makes it.
-        reference: message of the ground truth nearest in time, where there is one; see
-            `read_reference`.
+        reference: message of the ground truth, where there is one; see `read_reference`.
     """
 
     job: Job
@@ -66,7 +66,7 @@ class BagSets:
     Args:
         topics: by role, as ``choose_topics`` gives them; sources that ``input.sources`` leaves out
             are not read.
-        reference: topic of the ground truth, or None.
+        reference: where the ground truth is.
 
     Attributes:
         poses: from the bag's transforms, for ``core.frame_reader.FrameReader``; they are those of
@@ -76,7 +76,7 @@ class BagSets:
     """
 
     def __init__(self, bag: Bag, topics: Mapping[str, str], settings: Settings,
-                 reference: str | None = None) -> None:
+                 reference: Reference = Reference()) -> None:
         self._bag, self._settings = bag, settings
         wanted = sources_of(settings.input.sources) or SOURCES
         topics = {role: topic for role, topic in topics.items()
@@ -92,7 +92,7 @@ class BagSets:
         self._last_set_ns = -2**63
         self._hold_ns = max(
             round(settings.projection.tf_timeout_s * 1e9) if self._needs_poses else 0,
-            REFERENCE_WAIT_NS if reference else 0)
+            REFERENCE_WAIT_NS if reference.topic else 0)
         self._sync = FrameSynchronizer(
             settings.sync, self._on_frame, _raise,
             topics={role: topic for role, topic in topics.items() if role not in INFOS},
@@ -108,7 +108,7 @@ class BagSets:
         roles: dict[str, list[str]] = {}
         for role, topic in self._names.items():
             roles.setdefault(topic, []).append(role)
-        wanted = {*roles, *([self._reference] if self._reference else [])}
+        wanted = {*roles, *([self._reference.topic] if self._reference.topic else [])}
         if self._needs_poses:
             for _, _, message in self._bag.messages([STATIC]):  # they are for all times
                 self.poses.add(message, is_static=True)
@@ -119,7 +119,7 @@ class BagSets:
                 if self.poses.jumps_back(message):
                     yield from self._due(everything=True)
                 self.poses.add(message, is_static=False)
-            if topic == self._reference:
+            if topic == self._reference.topic:
                 self._keep_reference(message)
             for role in roles.get(topic, ()):
                 self._take(role, message)
@@ -176,7 +176,7 @@ class BagSets:
         nearest = min(((abs(stamp_ns(message.header) - image_ns), -at_ns, message)
                        for at_ns, message in self._references),
                       key=lambda found: found[:2], default=None)
-        slop_ns = round(self._settings.sync.slop_s * 1e9)
+        slop_ns = 0 if self._reference.same_stamp else round(self._settings.sync.slop_s * 1e9)
         return None if nearest is None or nearest[0] > slop_ns else nearest[2]
 
     def _drop_waiting(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from sdim_ros.core.config import SOURCES
 from sdim_ros.core.sensor_data import COLOUR_ENCODINGS, CONVERTED_ENCODINGS, DEPTH_ENCODINGS
@@ -27,9 +28,23 @@ NODE_NAMES = ("/image", "/sparse_depth/image", "/points", "/disparity")
 TRANSPORTS = ("/compressed", "/compressedDepth")
 
 
-def reference_topic(bag: Bag, named: str | None) -> str | None:
-    """The topic of the reference: the named one, or that of a converted dataset; or None."""
-    return GROUND_TRUTH if named is None and GROUND_TRUTH in bag.topics else named
+class Reference(NamedTuple):
+    """Where the ground truth of a bag is.
+
+    Attributes:
+        topic: None = there is none.
+        same_stamp: a frame of a converted dataset has its own reference or none, never a
+            neighbour's; otherwise the one nearest in time is meant.
+    """
+
+    topic: str | None = None
+    same_stamp: bool = False
+
+    @classmethod
+    def of(cls, bag: Bag, named: str | None) -> Reference:
+        """The topic that the user named, or else that of a converted dataset."""
+        is_converted = named is None and GROUND_TRUTH in bag.topics
+        return cls(GROUND_TRUTH if is_converted else named, is_converted)
 
 
 def parse_topics(text: str | None) -> dict[str, str]:

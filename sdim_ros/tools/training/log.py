@@ -37,7 +37,7 @@ class TrainingLog:
             write_text(self._path, "".join(f"{line}\n" for line in kept))
         if SummaryWriter is None:
             console.print("TensorBoard is not installed, so figures go to log.jsonl alone; "
-                          "pip install 'sdim_ros[train]' adds it")
+                          "pip install tensorboard adds it")
         else:
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
