@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from xml.etree import ElementTree
@@ -11,6 +12,7 @@ import yaml
 from conftest import REPOSITORY
 
 from sdim_ros.core.config import Settings, with_values
+from sdim_ros.core.topics import INPUTS, OUTPUTS
 
 CONFIG = REPOSITORY / "config"
 RIGS = ("realsense", "lidar_camera", "stereo")
@@ -37,6 +39,18 @@ def test_the_parameters_of_every_rig_are_known_and_in_range(name):
     assert arguments and all(f'"{argument}":' in described for argument in arguments)
 
 
+def constant(file, name):
+    """What a launch file, which needs ROS to be imported, assigns to a name."""
+    module = ast.parse((REPOSITORY / "launch" / file).read_text())
+    return next(ast.literal_eval(line.value) for line in module.body
+                if isinstance(line, ast.Assign) and line.targets[0].id == name)
+
+
+def test_the_launch_files_know_the_topics_of_the_node():
+    assert constant("completion.launch.py", "INPUTS") == INPUTS
+    assert set(constant("replay.launch.py", "RECORDED")) == {*OUTPUTS, "/diagnostics"}
+
+
 def test_the_costmap_example_reads_the_cloud():
     text = yaml.safe_load((CONFIG / "nav2_costmap.yaml").read_text())
     layer = text["local_costmap"]["local_costmap"]["ros__parameters"]["voxel_layer"]
@@ -50,31 +64,22 @@ def test_the_manager_of_nav2_waits_for_no_bond_of_the_node():
 
 
 def test_rviz_shows_topics_that_exist_by_displays_of_their_type():
-    pytest.importorskip("rclpy")
-    from sensor_msgs.msg import Image
-
-    from sdim_ros.ros.outputs import TOPICS
-    from sdim_ros.ros.subscriptions import BASES
-
-    known = {**TOPICS, BASES["image"]: Image}
+    known = {**OUTPUTS, INPUTS["image"]: "Image"}
     described = yaml.safe_load((CONFIG / "completion.rviz").read_text())
     displays = [d for d in described["Visualization Manager"]["Displays"] if "Topic" in d]
     assert len(displays) == 5
     for display in displays:
         kind = known[display["Topic"]["Value"]]
-        assert display["Class"] == f"rviz_default_plugins/{kind.__name__}"
-        wanted = "Reliable" if display["Topic"]["Value"] in TOPICS else "Best Effort"
+        assert display["Class"] == f"rviz_default_plugins/{kind}"
+        wanted = "Reliable" if display["Topic"]["Value"] in OUTPUTS else "Best Effort"
         assert display["Topic"]["Reliability Policy"] == wanted
 
 
 def test_the_foxglove_layout_shows_topics_that_exist():
-    pytest.importorskip("rclpy")
-    from sdim_ros.ros.outputs import TOPICS
-
     text = (CONFIG / "foxglove_layout.json").read_text()
     panels = set(json.loads(text)["configById"])
     shown = set(re.findall(r'"/((?:depth|debug)/\w+)"', text))
-    assert shown and shown <= set(TOPICS)
+    assert shown and shown <= set(OUTPUTS)
     layout = json.dumps(json.loads(text)["layout"])
     assert set(re.findall(r'"(\w+!\w+)"', layout)) == panels
 

@@ -76,7 +76,7 @@ def test_the_bag_holds_inputs_and_outputs_with_matching_stamps(recording, tmp_pa
         stamps.setdefault(connection.topic, []).append(stamp)
     reader.close()
     sent = [demo.FIRST_STAMP_NS + i * live.PERIOD_NS for i in range(3)]
-    assert stamps == {f"/{topic}": sent for topic in (*live.INPUTS, *live.OUTPUTS)}
+    assert stamps == {f"/{topic}": sent for topic in (*live.SENT, *live.HEARD)}
 
 
 def test_a_node_that_ends_is_an_error_with_its_last_log_lines(frame, tmp_path):

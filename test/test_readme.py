@@ -13,6 +13,7 @@ import pytest
 
 from sdim_ros.core.config import Setting, Settings, leaves
 from sdim_ros.core.projection import pose_matrix
+from sdim_ros.core.topics import INPUTS, OUTPUTS, TRANSPORTS
 from sdim_ros.tools.cli import VERBS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -49,14 +50,9 @@ def topics(heading: str) -> dict[str, str]:
 
 
 def test_the_topics_of_the_readme_are_those_of_the_node() -> None:
-    pytest.importorskip("rclpy")
-    from sdim_ros.ros.outputs import TOPICS
-    from sdim_ros.ros.subscriptions import BASES
-
-    outputs = {name: kind.__name__ for name, kind in TOPICS.items()}
-    assert topics("output") == {**outputs, "/diagnostics": "DiagnosticArray"}
-    transported = {"image/compressed", "sparse_depth/image/compressedDepth"}
-    assert set(topics("input")) == {*BASES.values(), *transported}
+    assert topics("output") == {**OUTPUTS, "/diagnostics": "DiagnosticArray"}
+    transported = {f"{INPUTS[role]}/{name}" for role, name in TRANSPORTS.items()}
+    assert set(topics("input")) == {*INPUTS.values(), *transported}
 
 
 def test_every_command_of_the_readme_exists() -> None:

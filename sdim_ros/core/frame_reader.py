@@ -15,12 +15,11 @@ import numpy as np
 
 from sdim_ros.core.calibration import (
     Rectifier, is_distorted, is_rescaled, numbers, read_camera)
-from sdim_ros.core.compressed import read_compressed_colour, read_compressed_depth
 from sdim_ros.core.config import Settings
+from sdim_ros.core.images import read_depth_image, read_image
 from sdim_ros.core.projection import (
     lidar_to_sparse, nearest_of, pose_matrix, reproject_depth, scatter_resize)
-from sdim_ros.core.sensor_data import (
-    read_colour, read_depth, read_disparity, read_points, stamp_ns)
+from sdim_ros.core.sensor_data import read_disparity, read_points, stamp_ns
 from sdim_ros.core.types import BadInput, Camera, Frame
 
 LEAST_INSIDE = 0.01  # share of a cloud's points; fewer in the image look like a wrong pose
@@ -129,10 +128,7 @@ class FrameReader:
         """
         limit, header = job.settings.input.max_pixels, job.image.header
         with blaming(self._topics["image"]):
-            if _is_compressed(job.image):
-                image = read_compressed_colour(job.image, limit)
-            else:
-                image = read_colour(job.image, limit)
+            image = read_image(job.image, limit)
         stages.ended("decode")
         height, width = image.shape[:2]
         self._doubt_frames(job)
@@ -186,11 +182,7 @@ class FrameReader:
 
     def _sparse_depth(self, message: Any, job: Job, camera: Camera,
                       rectifier: Rectifier | None, stages: Stages) -> np.ndarray:
-        limit = job.settings.input.max_pixels
-        if _is_compressed(message):
-            depth = read_compressed_depth(message, limit)
-        else:
-            depth = read_depth(message, limit)
+        depth = read_depth_image(message, job.settings.input.max_pixels)
         stages.ended("decode")
         if job.sparse_info is None:
             if message.header.frame_id != job.image.header.frame_id:
@@ -280,10 +272,6 @@ class FrameReader:
         if self._rectifiers.get(camera, (None,))[0] != key:
             self._rectifiers[camera] = (key, Rectifier(info, width, height))
         return self._rectifiers[camera][1]
-
-
-def _is_compressed(message: Any) -> bool:
-    return not hasattr(message, "encoding")
 
 
 def _check_registered(depth: np.ndarray, camera: Camera) -> None:

@@ -6,27 +6,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from rclpy.publisher import Publisher
+from sensor_msgs import msg
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from sdim_ros.core.config import Settings
 from sdim_ros.core.frame_reader import Reading
 from sdim_ros.core.normals import surface_normals
 from sdim_ros.core.projection import coloured_points
+from sdim_ros.core.topics import OUTPUTS
 from sdim_ros.core.types import DenseDepth
 from sdim_ros.core.views import doubted_over_image, points_over_image
 from sdim_ros.ros.messages import (
     camera_info_message, cloud_message, colour_message, depth_message, normals_message)
 
-# In the order in which they are published: the intrinsics before what needs them.
-TOPICS: dict[str, type] = {
-    "depth/camera_info": CameraInfo,
-    "depth/completed": Image,
-    "depth/confidence": Image,
-    "depth/points": PointCloud2,
-    "depth/normals": Image,
-    "debug/overlay": Image,
-    "debug/doubted": Image,
-}
+TOPICS: dict[str, type] = {topic: getattr(msg, kind) for topic, kind in OUTPUTS.items()}
 
 
 class Outputs:

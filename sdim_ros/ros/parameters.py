@@ -17,10 +17,9 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from sdim_ros.core.config import Setting, Settings, leaves, with_values
+from sdim_ros.core.topics import INPUTS, OUTPUTS, TRANSPORTS
 from sdim_ros.core.types import BadSetting
 from sdim_ros.ros import qos_overrides
-from sdim_ros.ros.outputs import TOPICS
-from sdim_ros.ros.subscriptions import BASES
 
 # What rclpy itself reads from a parameter file.
 RCLPY_NAMES = ("use_sim_time", "start_type_description_service")
@@ -65,8 +64,8 @@ class NodeParameters:
         return settings
 
     def _warn_of_unknown_names(self, node: Node) -> None:
-        topics = [node.resolve_topic_name(base) + form for base in (*BASES.values(), *TOPICS)
-                  for form in ("", "/compressed", "/compressedDepth")]
+        topics = [node.resolve_topic_name(base) + form for base in (*INPUTS.values(), *OUTPUTS)
+                  for form in ("", *(f"/{name}" for name in TRANSPORTS.values()))]
         unknown = sorted(  # rclpy ignores names that nobody declares
             name for name in _given(node)
             if name not in self._leaves and not name.startswith(RCLPY_NAMES)

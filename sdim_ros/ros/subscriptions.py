@@ -13,14 +13,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from stereo_msgs.msg import DisparityImage
 
 from sdim_ros.core.config import SOURCES, InputSettings, sources_of
+from sdim_ros.core.topics import INPUTS
 from sdim_ros.ros.qos_overrides import QOS_OVERRIDES
 
 QUEUE_DEPTH = 5
-# Names as users remap them; a transport adds its own to the end.
-BASES = {
-    "image": "image", "camera_info": "camera_info", "sparse_depth": "sparse_depth/image",
-    "sparse_camera_info": "sparse_depth/camera_info", "points": "points",
-    "disparity": "disparity"}
 
 
 def topic_names(node: Node, settings: InputSettings) -> dict[str, str]:
@@ -28,7 +24,7 @@ def topic_names(node: Node, settings: InputSettings) -> dict[str, str]:
     wanted = sources_of(settings.sources) or SOURCES
     suffixes = {"image": settings.image_transport, "sparse_depth": settings.depth_transport}
     names = {}
-    for role, base in BASES.items():
+    for role, base in INPUTS.items():
         if role not in SOURCES or role in wanted:
             transport = suffixes.get(role, "raw")
             names[role] = node.resolve_topic_name(base) + (

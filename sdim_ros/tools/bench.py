@@ -36,15 +36,16 @@ from sdim_ros.tools.sampling import sample_points
 from sdim_ros.tools.training.qwen_3b import random_3b
 
 BUDGETS = "500,1500"
+QUERIES, NAIVE = 1500, 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``sdim bench``."""
     parser.add_argument("--out", required=True, metavar="DIR", help="where report.json goes")
-    parser.add_argument("--queries", type=int, default=1500,
-                        help="pixels asked by the engine (default %(default)s)")
-    parser.add_argument("--naive", type=int, default=24,
-                        help="pixels asked one by one (default %(default)s)")
+    parser.add_argument("--queries", type=int, metavar="N",
+                        help=f"pixels asked by the engine (default {QUERIES})")
+    parser.add_argument("--naive", type=int, metavar="N",
+                        help=f"pixels asked one by one (default {NAIVE})")
     parser.add_argument("--node", action="store_true",
                         help="time the stages of the ROS node instead, on an image and a cloud")
     parser.add_argument("--rounds", type=int, default=3,
@@ -75,9 +76,11 @@ def run(args: argparse.Namespace) -> int:
     cut = np.s_[:480, :640]
     frame = Frame(sample.image[cut], sample_points(sample.truth[cut], "500", 0))
     missing = int((frame.sparse == 0).sum())
-    if not 1 <= args.naive <= args.queries <= missing or args.rounds < 1:
+    many = QUERIES if args.queries is None else args.queries
+    few = NAIVE if args.naive is None else args.naive
+    if not 1 <= few <= many <= missing or args.rounds < 1:
         raise BadSetting(
-            f"--naive {args.naive} --queries {args.queries} --rounds {args.rounds}: expected "
+            f"--naive {few} --queries {many} --rounds {args.rounds}: expected "
             f"1 <= naive <= queries <= {missing}, and at least one round")
     if args.node:
         return _time_node(args, Frame(sample.image[cut], sample.truth[cut], sample.camera))
@@ -86,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if completer.model.config.addressing != "point":
         raise BadSetting("this checkpoint names pixels by text; the benchmark times point tokens")
     folder = make_folder(args.out)
-    figures = measure(completer, frame, args.queries, args.naive, args.rounds)
+    figures = measure(completer, frame, many, few, args.rounds)
     figures["throughput"] = throughput.measure(completer, frame, budgets, args.rounds)
     if args.curves:
         figures["curves"] = throughput.curves(
@@ -111,7 +114,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.data is not None and not (args.curves or args.node):
         raise BadInput("arguments",
                        f"--data {args.data}: its error is one of the curves; add --curves")
-    values = {"--curves": args.curves or None, "--data": args.data, "--budgets": args.budgets,
+    values = {"--queries": args.queries, "--naive": args.naive, "--curves": args.curves or None,
+              "--data": args.data, "--budgets": args.budgets,
               "--random-weights": args.random_weights, "--layers": args.layers}
     given = [flag for flag, value in values.items() if value is not None]
     misplaced = {

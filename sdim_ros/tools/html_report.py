@@ -141,8 +141,8 @@ def _keeps_up(report: Mapping[str, Any], methods: Mapping[str, Any]) -> dict[str
     """Whether the map is as good as the classical fills, where all of them were measured."""
     if not _comparable(methods, "sdim", *fill.CLASSICAL):
         return None
-    text = Text.from_markup(against_classical(report)).plain
-    return {"text": _sentence(text), "good": "MISSED" not in text}
+    good, text = against_classical(report)
+    return {"text": _sentence(Text.from_markup(text).plain), "good": good}
 
 
 def _comparable(methods: Mapping[str, Any], *names: str) -> bool:

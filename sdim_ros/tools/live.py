@@ -36,8 +36,8 @@ from sdim_ros.core.types import Frame, SdimError
 from sdim_ros.ros import messages
 from sdim_ros.tools.bag_writer import BagWriter
 
-INPUTS = {"image": Image, "camera_info": CameraInfo, "sparse_depth/image": Image}
-OUTPUTS = {"depth/completed": Image, "depth/confidence": Image, "depth/points": PointCloud2,
+SENT = {"image": Image, "camera_info": CameraInfo, "sparse_depth/image": Image}
+HEARD = {"depth/completed": Image, "depth/confidence": Image, "depth/points": PointCloud2,
            "depth/camera_info": CameraInfo}
 NODE_COMMAND = (sys.executable, "-m", "sdim_ros.ros.process")
 # Fast DDS 2 of Jazzy knows the profile by another name, of which later ones complain.
@@ -210,16 +210,16 @@ class Link:
         """Listen to outputs.
 
         Args:
-            topics: their names by those in ``OUTPUTS``.
-            take: gets the name in ``OUTPUTS``, the stamp in nanoseconds and the message.
+            topics: their names by those in ``HEARD``.
+            take: gets the name in ``HEARD``, the stamp in nanoseconds and the message.
         """
         def received(name: str, raw: bytes) -> None:
-            header = deserialize_message(raw, OUTPUTS[name]).header
+            header = deserialize_message(raw, HEARD[name]).header
             take(name, sensor_data.stamp_ns(header), raw)
 
         for name, topic in topics.items():
             self.node.create_subscription(
-                OUTPUTS[name], topic, lambda raw, name=name: received(name, raw), QOS, raw=True)
+                HEARD[name], topic, lambda raw, name=name: received(name, raw), QOS, raw=True)
 
     def spin(self, ready: Callable[[], bool], timeout_s: float) -> bool:
         """Serve messages until ``ready``; False when it is too late."""
@@ -243,8 +243,8 @@ class Peer(Link):
     def __init__(self, context: rclpy.Context, process: NodeProcess) -> None:
         super().__init__("sdim_demo", context, process)
         self.publishers = {
-            topic: self.node.create_publisher(kind, topic, QOS) for topic, kind in INPUTS.items()}
-        self.listen({topic: topic for topic in OUTPUTS}, self._receive)
+            topic: self.node.create_publisher(kind, topic, QOS) for topic, kind in SENT.items()}
+        self.listen({topic: topic for topic in HEARD}, self._receive)
         # Stamp in nanoseconds -> topic -> serialised message.
         self.sent: dict[int, dict[str, bytes]] = {}
         self.received: dict[int, dict[str, bytes]] = {}
@@ -272,8 +272,8 @@ class Peer(Link):
     def send(self, frame: Frame, stamp_ns: int) -> None:
         """Publish one frame and wait for all that the node makes of it."""
         start_s = self._publish(frame, stamp_ns)
-        self.wait(lambda: len(self.received.get(stamp_ns, {})) == len(OUTPUTS),
-                  f"answer a frame on {', '.join(OUTPUTS)}")
+        self.wait(lambda: len(self.received.get(stamp_ns, {})) == len(HEARD),
+                  f"answer a frame on {', '.join(HEARD)}")
         self.recorded.append(stamp_ns)
         self.round_trip_ms.append((self.arrival_s[stamp_ns] - start_s) * 1e3)
 
@@ -290,7 +290,7 @@ class Peer(Link):
 
     def _matched(self) -> bool:
         listened = all(p.get_subscription_count() > 0 for p in self.publishers.values())
-        return listened and all(self.node.count_publishers(topic) > 0 for topic in OUTPUTS)
+        return listened and all(self.node.count_publishers(topic) > 0 for topic in HEARD)
 
     def _publish(self, frame: Frame, stamp_ns: int) -> float:
         """Publish all inputs; the time at which that began."""
@@ -329,7 +329,7 @@ def spin(executor: SingleThreadedExecutor, process: Watched, ready: Callable[[],
 def write_bag(path: Path, recording: Recording) -> None:
     """Write all messages as one MCAP file, which Foxglove and rosbag2 open."""
     kinds = {
-        topic: f"sensor_msgs/msg/{kind.__name__}" for topic, kind in (INPUTS | OUTPUTS).items()}
+        topic: f"sensor_msgs/msg/{kind.__name__}" for topic, kind in (SENT | HEARD).items()}
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         bag = Path(folder) / path.stem
         with BagWriter(bag) as writer:

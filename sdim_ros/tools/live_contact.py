@@ -21,19 +21,18 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 
 from sdim_ros.core.config import Settings, leaves, with_values
+from sdim_ros.core.topics import INPUTS, TRANSPORTS
 from sdim_ros.core.types import SdimError
-from sdim_ros.ros.subscriptions import BASES
 from sdim_ros.tools.bags.reading import Bag
 from sdim_ros.tools.bags.tf_tree import MOVING, STATIC
 from sdim_ros.tools.bags.topics import COMPRESSED
-from sdim_ros.tools.live import OUTPUTS, QOS, Link, Watched
+from sdim_ros.tools.live import HEARD, QOS, Link, Watched
 from sdim_ros.tools.live_figures import Played
 
-NAMES = (*BASES.values(), *OUTPUTS)  # as the node calls its topics
+NAMES = (*INPUTS.values(), *HEARD)  # as the node calls its topics
 TICK_S = 0.01  # of /clock
 LOAD_S, FIND_S, HEAR_S, ANSWER_S = 300.0, 15.0, 15.0, 15.0
 PROBE, PROBE_S, SETTLE_S = "camera_info", 0.2, 0.3
-SUFFIXES = {"image": "/compressed", "sparse_depth": "/compressedDepth"}
 # What latches poses, as tf2's own broadcasters do.
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 MANY = QoSProfile(depth=100)
@@ -193,9 +192,9 @@ class Contact(Link):
 
     def _publisher(self, role: str) -> Any:
         kind = self.bag.topics[self.plan.topics[role]].kind
-        topic = self.plan.topic(BASES[role])
+        topic = self.plan.topic(INPUTS[role])
         if kind == COMPRESSED:
-            topic += SUFFIXES[role]
+            topic += f"/{TRANSPORTS[role]}"
         return self.node.create_publisher(_message_type(kind), topic, QOS)
 
     def _reported(self) -> bool:
@@ -206,12 +205,12 @@ class Contact(Link):
     def _is_heard(self) -> bool:
         inputs = [*self.publishers.values(), *self.poses.values()]
         return all(p.get_subscription_count() for p in inputs) and all(
-            self.node.count_publishers(self.plan.topic(name)) for name in OUTPUTS)
+            self.node.count_publishers(self.plan.topic(name)) for name in HEARD)
 
     def _who_is_missing(self) -> str:
         deaf = [p.topic_name for p in (*self.publishers.values(), *self.poses.values())
                 if not p.get_subscription_count()]
-        mute = [topic for name in OUTPUTS
+        mute = [topic for name in HEARD
                 if not self.node.count_publishers(topic := self.plan.topic(name))]
         where, _, name = self.plan.node.rpartition("/")
         heard = self.node.get_subscriber_names_and_types_by_node(name, where or "/")

@@ -23,8 +23,7 @@ from sdim_ros.core.types import BadInput, SdimError
 from sdim_ros.tools.bag_writer import BagWriter
 from sdim_ros.tools.bags.reading import Bag, store
 from sdim_ros.tools.bags.tf_tree import MOVING
-from sdim_ros.tools.live import (
-    NODE_COMMAND, OUTPUTS, NodeProcess, Watched, environment)
+from sdim_ros.tools.live import HEARD, NODE_COMMAND, NodeProcess, Watched, environment
 from sdim_ros.tools.live_contact import Contact, Plan, RunningNode
 from sdim_ros.tools.live_figures import Played, count_of
 
@@ -92,7 +91,7 @@ class Player(Contact):
         super().__init__(context, process, plan, bag, played)
         self.settings = Settings()
         self._writer = writer
-        self.listen({name: plan.topic(name) for name in OUTPUTS}, self._on_output)
+        self.listen({name: plan.topic(name) for name in HEARD}, self._on_output)
 
     def play(self, tell: Callable[[float | None], None]) -> None:
         """Publish everything at its time.
@@ -163,5 +162,5 @@ class Player(Contact):
             return  # of somebody else's image
         if name == "depth/completed":
             self.played.add_result(time_ns, time.monotonic())
-        kind = OUTPUTS[name]
+        kind = HEARD[name]
         self._writer.raw(f"/{name}", f"sensor_msgs/msg/{kind.__name__}", time_ns, raw)

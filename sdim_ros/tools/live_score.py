@@ -25,6 +25,7 @@ from sdim_ros.core.config import SOURCES, Settings, sources_of, with_values
 from sdim_ros.core.frame_reader import Stages
 from sdim_ros.core.projection import clean_depth, coloured_points
 from sdim_ros.core.sensor_data import read_depth, stamp_ns
+from sdim_ros.core.topics import TRANSPORTS
 from sdim_ros.core.types import Answers, BadInput, DenseDepth, Frame, SdimError
 from sdim_ros.tools import sampling
 from sdim_ros.tools.bag_writer import BagWriter
@@ -44,8 +45,7 @@ from sdim_ros.tools.results import FrameResult
 PERIOD_S = 0.1
 STARTED = "/completion_node"
 DEPTH, CONFIDENCE = "/depth/completed", "/depth/confidence"
-TRANSPORTS = {"image": ("input.image_transport", "compressed"),
-              "sparse_depth": ("input.depth_transport", "compressedDepth")}
+TRANSPORT_SETTINGS = {"image": "input.image_transport", "sparse_depth": "input.depth_transport"}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -284,10 +284,10 @@ def _refuse_ros1(bag: Bag) -> None:
 def _of_the_bag(settings: Settings, bag: Bag, topics: Mapping[str, str]) -> Settings:
     """The settings of a node that takes what the bag has."""
     values: dict[str, Any] = {}
-    for role, (name, compressed) in TRANSPORTS.items():
+    for role, name in TRANSPORT_SETTINGS.items():
         if role in topics:
             kind = bag.topics[topics[role]].kind
-            values[name] = compressed if kind == COMPRESSED else "raw"
+            values[name] = TRANSPORTS[role] if kind == COMPRESSED else "raw"
     if settings.diagnostics == Settings().diagnostics:
         values["diagnostics.period_s"] = PERIOD_S
     return with_values(settings, values)

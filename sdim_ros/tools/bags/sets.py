@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from sdim_ros.core.compressed import read_compressed_depth
 from sdim_ros.core.config import SOURCES, Settings, sources_of
 from sdim_ros.core.frame_reader import Job
+from sdim_ros.core.images import read_depth_image
 from sdim_ros.core.projection import clean_depth
-from sdim_ros.core.sensor_data import read_depth, stamp_ns
+from sdim_ros.core.sensor_data import stamp_ns
 from sdim_ros.core.synchronizer import FrameSynchronizer
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools.bags.reading import Bag
@@ -207,8 +207,7 @@ def read_reference(message: Any, size: tuple[int, int], settings: Settings) -> n
     if settings.input.rectify:
         raise BadInput("rectify", "it is not rectified as the image is: expected input.rectify = "
                        "false, or no ground truth")
-    read = read_depth if hasattr(message, "encoding") else read_compressed_depth
-    truth, _ = clean_depth(read(message, settings.input.max_pixels), 0.0, np.inf)
+    truth, _ = clean_depth(read_depth_image(message, settings.input.max_pixels), 0.0, np.inf)
     if truth.shape != size:
         raise BadInput("size_mismatch", f"{truth.shape[1]}x{truth.shape[0]} for an image of "
                        f"{size[1]}x{size[0]}: expected the same size")

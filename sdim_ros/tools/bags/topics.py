@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sdim_ros.core.config import SOURCES
 from sdim_ros.core.sensor_data import COLOUR_ENCODINGS, CONVERTED_ENCODINGS, DEPTH_ENCODINGS
+from sdim_ros.core.topics import INPUTS, OUTPUTS, TRANSPORTS
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools.bags.reading import Bag, Topic
 
@@ -21,11 +22,9 @@ COLOUR = {*COLOUR_ENCODINGS, *CONVERTED_ENCODINGS}
 MONO = {"mono8", "8UC1"}
 GROUND_TRUTH = "/ground_truth/depth"  # where converted datasets have their reference
 # How topics end that are no input: what the node publishes, and references of converted data.
-RESULTS = ("depth/completed", "depth/confidence", "depth/points", "depth/normals",
-           "depth/camera_info", "debug/overlay", "debug/doubted", "ground_truth/depth")
+NO_INPUTS = tuple(f"/{topic}" for topic in OUTPUTS) + (GROUND_TRUTH,)
 # How the node calls its inputs: of several topics of one type these are meant.
-NODE_NAMES = ("/image", "/sparse_depth/image", "/points", "/disparity")
-TRANSPORTS = ("/compressed", "/compressedDepth")
+NODE_NAMES = tuple(f"/{INPUTS[role]}" for role in ("image", *SOURCES))
 
 
 class Reference(NamedTuple):
@@ -109,7 +108,7 @@ class _Finder:
     def __init__(self, bag: Bag, reference: str | None) -> None:
         self._bag = bag
         self._candidates = [topic for topic in bag.topics.values() if topic.name != reference
-                            and not topic.name.endswith(tuple(f"/{end}" for end in RESULTS))]
+                            and not topic.name.endswith(NO_INPUTS)]
         self._encodings = {topic.name: self._encoding(topic) for topic in self._candidates}
 
     def image(self) -> str:
@@ -191,7 +190,8 @@ def _has_node_name(topic: Topic) -> bool:
 
 def _base(topic: str) -> str:
     """The name without that of the transport."""
-    return next((topic[:-len(end)] for end in TRANSPORTS if topic.endswith(end)), topic)
+    base, _, transport = topic.rpartition("/")
+    return base if transport in TRANSPORTS.values() else topic
 
 
 def _camera_info_beside(topic: str) -> str:

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from sdim_ros.core import sensor_data
 from sdim_ros.core.calibration import read_camera
-from sdim_ros.core.compressed import read_compressed_colour, read_compressed_depth
 from sdim_ros.core.config import InputSettings, ProjectionSettings, SyncSettings
+from sdim_ros.core.images import read_depth_image, read_image
 from sdim_ros.core.projection import clean_depth, lidar_to_sparse, pose_matrix
-from sdim_ros.core.sensor_data import stamp_ns
+from sdim_ros.core.sensor_data import read_points, stamp_ns
 from sdim_ros.core.types import BadInput, Camera
 from sdim_ros.tools.bags.reading import Bag
 from sdim_ros.tools.datasets.frames import Frames, Sample
@@ -61,16 +60,16 @@ class BagFrames(Frames):
 
     def read(self, number: int) -> Sample:
         (stamp, image_at), (_, depth_at) = self.pairs[number]
-        image = self._of("image", _colour, self._message("image", image_at))
+        limits = InputSettings()
+        image = self._of("image", read_image, self._message("image", image_at), limits.max_pixels)
         camera = self._camera(*image.shape[:2]) if "camera_info" in self.topics else None
         message, topic = self._message(self.measured, depth_at), self.topics[self.measured]
         if self.measured == "points":
-            sparse = lidar_to_sparse(self._of("points", sensor_data.read_points, message), camera,
-                                     self.pose, ProjectionSettings())
+            points = self._of("points", read_points, message)
+            sparse = lidar_to_sparse(points, camera, self.pose, ProjectionSettings())
         else:
-            limits = InputSettings()
-            sparse, _ = clean_depth(self._of("sparse_depth", _depth, message),
-                                    limits.min_depth_m, limits.max_depth_m)
+            depth = self._of("sparse_depth", read_depth_image, message, limits.max_pixels)
+            sparse, _ = clean_depth(depth, limits.min_depth_m, limits.max_depth_m)
         if sparse.shape != image.shape[:2]:
             raise BadInput(
                 "size_mismatch", f"{self.bag}: {topic} is {sparse.shape[1]}x{sparse.shape[0]}, "
@@ -133,16 +132,3 @@ def _paired(images: list[tuple[int, int]], depths: list[tuple[int, int]], slop_n
         if near is not None and abs(int(stamps[near]) - image[0]) <= slop_ns:
             pairs.append((image, depths[near]))
     return pairs
-
-
-def _colour(message: Any) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an Image or a CompressedImage."""
-    if hasattr(message, "encoding"):
-        return sensor_data.read_colour(message, InputSettings().max_pixels)
-    return read_compressed_colour(message, InputSettings().max_pixels)
-
-
-def _depth(message: Any) -> np.ndarray:
-    """(H, W) float32 metres of an Image or a CompressedImage of compressedDepth."""
-    read = sensor_data.read_depth if hasattr(message, "encoding") else read_compressed_depth
-    return read(message, InputSettings().max_pixels)
