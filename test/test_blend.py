@@ -11,7 +11,10 @@ from sdim_ros.core.blend import (
     BLENDED, DEFAULT_TRUST, DEFAULT_WEIGHTS, Blend, apply_blend, fit_blend, hidden_folds,
     out_of_fold,
 )
+from sdim_ros.core.refinement import joined
 from sdim_ros.core.types import Answers
+
+NO_ANSWERS = joined([])
 
 
 def answers_everywhere(depth: np.ndarray, spread: float = 0.01) -> Answers:
@@ -19,7 +22,7 @@ def answers_everywhere(depth: np.ndarray, spread: float = 0.01) -> Answers:
     return Answers(rows, cols, depth[rows, cols], np.full(rows.shape, spread, np.float32))
 
 
-def applied(blend: Blend, sparse: np.ndarray, image: np.ndarray, answers: Answers | None,
+def applied(blend: Blend, sparse: np.ndarray, image: np.ndarray, answers: Answers,
             guess: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """``apply_blend`` with the fills of the blend."""
     maps = fill.several(blend.methods, sparse, image)
@@ -102,11 +105,11 @@ def predictions(count: int = 300, seed: int = 0) -> tuple[dict[str, np.ndarray],
 def test_the_better_fill_gets_more_weight() -> None:
     # The best mixture of independent errors weighs by inverse variance: 0.8, 0.2 and 0.
     fills, truth = predictions(2000)
-    weights = fit_blend(fills, truth, None).weights
+    weights = fit_blend(fills, truth, truth).weights
     assert weights["guided"] == pytest.approx(0.8, abs=0.11)
     assert sum(weights.values()) == pytest.approx(1)
     exact = {**fills, "linear": truth}
-    assert fit_blend(exact, truth, None).weights == {"linear": 1.0}
+    assert fit_blend(exact, truth, truth).weights == {"linear": 1.0}
 
 
 def test_the_median_wins_where_each_fill_fails_now_and_then() -> None:
@@ -115,7 +118,7 @@ def test_the_median_wins_where_each_fill_fails_now_and_then() -> None:
     failing = rng.integers(3, size=900)
     fills = {method: truth + (failing == i) * np.float32(1)
              for i, method in enumerate(BLENDED)}
-    blend = fit_blend(fills, truth, None)
+    blend = fit_blend(fills, truth, truth)
     assert blend.weights == {"median": 1.0} and blend.methods == BLENDED
     assert (blend.fill(fills) == truth).all()
 
@@ -126,13 +129,12 @@ def test_fills_are_chosen_by_mae_even_where_another_has_less_rmse() -> None:
     sharp[:100] += 4
     fills = {"guided": sharp, "linear": smooth, "nearest": smooth}
     assert np.square(sharp - truth).mean() > np.square(smooth - truth).mean()
-    assert fit_blend(fills, truth, None).weights == {"guided": 1.0}
+    assert fit_blend(fills, truth, truth).weights == {"guided": 1.0}
 
 
 def test_too_few_points_leave_the_default_and_share_the_trust() -> None:
     fills, truth = predictions(9)
     assert fit_blend(fills, truth, truth) == Blend(DEFAULT_WEIGHTS, DEFAULT_TRUST)
-    assert fit_blend(fills, truth, None) == Blend(DEFAULT_WEIGHTS, 0.0)
 
 
 def test_a_small_difference_counts_only_on_many_points() -> None:
@@ -187,13 +189,12 @@ def test_fixed_method_and_trust_are_obeyed() -> None:
     fills, truth = predictions()
     blend = fit_blend(fills, truth, truth, fixed_method="nearest", fixed_trust=0.25)
     assert blend == Blend({"nearest": 1.0}, 0.25)
-    assert fit_blend(fills, truth, None, fixed_trust=0.25).trust == 0
 
 
 def test_a_blend_predicts_between_fill_and_answers_and_describes_itself() -> None:
     blend = Blend({"linear": 0.3, "guided": 0.7}, 0.25)
     fills = {"linear": np.float32([1]), "guided": np.float32([2])}
-    assert blend.predict(fills, None) == pytest.approx([1.7])
+    assert blend.fill(fills) == pytest.approx([1.7])
     assert blend.predict(fills, np.float32([5.7])) == pytest.approx([2.7])
     assert blend.describe() == "0.7 guided + 0.3 linear"
 
@@ -212,7 +213,7 @@ def test_measured_pixels_come_back_bit_exact(trust: float) -> None:
 def test_without_trust_or_answers_the_map_is_the_fill() -> None:
     image, depth = box_in_front_of_a_wall()
     sparse = scatter(depth, 50)
-    for trust, answers in ((0.0, answers_everywhere(plane())), (1.0, None)):
+    for trust, answers in ((0.0, answers_everywhere(plane())), (1.0, NO_ANSWERS)):
         blend = Blend({"linear": 1.0}, trust)
         full, fill_only = applied(blend, sparse, image, answers)
         assert (full == fill_only).all() and (fill_only == fill.linear(sparse)).all()
@@ -291,7 +292,7 @@ def test_without_points_the_answers_alone_make_the_map() -> None:
     full, fill_only = applied(blend, nothing, image, answers_everywhere(depth))
     np.testing.assert_allclose(full, depth, rtol=0.02)
     assert np.isnan(fill_only).all()
-    assert np.isnan(applied(blend, nothing, image, None)[0]).all()
+    assert np.isnan(applied(blend, nothing, image, NO_ANSWERS)[0]).all()
 
 
 def test_maps_at_hand_are_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +300,7 @@ def test_maps_at_hand_are_not_computed_again(monkeypatch: pytest.MonkeyPatch) ->
     maps = {"linear": fill.linear(sparse)}
     monkeypatch.setattr(fill, "classical", lambda *_: pytest.fail("computed again"))
     blend = Blend({"linear": 1.0, "median": 0.0}, 0.0)
-    assert (apply_blend(blend, sparse, grey(), None, maps)[0] == maps["linear"]).all()
+    assert (apply_blend(blend, sparse, grey(), NO_ANSWERS, maps)[0] == maps["linear"]).all()
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 12, 300])

@@ -7,9 +7,11 @@ import pytest
 
 from sdim_ros.core import confidence, fill
 from sdim_ros.core.blend import apply_blend, fit_blend, hidden_folds, out_of_fold
+from sdim_ros.core.refinement import joined
 from sdim_ros.core.types import Answers
 
 SHAPE = (120, 160)
+NO_ANSWERS = joined([])
 
 
 def scene(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -121,8 +123,8 @@ def of_wall(depth: np.ndarray, sparse: np.ndarray) -> tuple[np.ndarray, np.ndarr
     image = scene()[0]
     nothing = out_of_fold(sparse, image, [])
     known = confidence.known_errors(
-        nothing, None, fit_blend(nothing.predictions, nothing.truth, None))
-    spread = confidence.spread_map(None, image)
+        nothing, NO_ANSWERS, fit_blend(nothing.predictions, nothing.truth, NO_ANSWERS.depth))
+    spread = confidence.spread_map(NO_ANSWERS, image)
     return confidence.of_map(
         sparse, depth, fill.several(confidence.FILLS, sparse, image), spread, known)
 
@@ -186,4 +188,4 @@ def test_spread_follows_the_image_and_is_neutral_without_answers() -> None:
     carried = confidence.spread_map(answers, image)
     assert np.allclose(carried[:, :70], 0.01, rtol=0.1)
     assert np.allclose(carried[:, 90:], 0.2, rtol=0.1)
-    assert (confidence.spread_map(None, image) == np.float32(confidence.TOLERANCE)).all()
+    assert (confidence.spread_map(NO_ANSWERS, image) == np.float32(confidence.TOLERANCE)).all()

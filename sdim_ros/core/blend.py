@@ -168,12 +168,10 @@ class Blend:
         return sum(np.float32(weight) * _prediction(name, predictions)
                    for name, weight in self.weights.items() if weight > 0)
 
-    def predict(
-        self, predictions: Mapping[str, np.ndarray], answers: np.ndarray | None,
-    ) -> np.ndarray:
+    def predict(self, predictions: Mapping[str, np.ndarray], answers: np.ndarray) -> np.ndarray:
         """The fill moved by ``trust`` towards the answers (N,), metres, at the same pixels."""
         base = self.fill(predictions)
-        return base if answers is None else base + np.float32(self.trust) * (answers - base)
+        return base + np.float32(self.trust) * (answers - base)
 
 
 def _prediction(name: str, predictions: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -187,7 +185,7 @@ def _prediction(name: str, predictions: Mapping[str, np.ndarray]) -> np.ndarray:
 def fit_blend(
     predictions: Mapping[str, np.ndarray],
     truth: np.ndarray,
-    answers: np.ndarray | None,
+    answers: np.ndarray,
     fixed_method: str | None = None,
     fixed_trust: float | None = None,
 ) -> Blend:
@@ -199,9 +197,9 @@ def fit_blend(
     Args:
         predictions: method of ``BLENDED`` -> (N,) metres, at the hidden points.
         truth: (N,) metres.
-        answers: (N,) metres, the model at the hidden points; None = there is no model.
+        answers: (N,) metres, the model at the hidden points.
         fixed_method: use this fill whatever its cost.
-        fixed_trust: use this trust whatever its cost; without a model it is 0 all the same.
+        fixed_trust: use this trust whatever its cost.
     """
     if fixed_method is not None:
         weights = {fixed_method: 1.0}
@@ -209,8 +207,8 @@ def fit_blend(
         weights = _best_weights(predictions, truth)
     else:
         weights = dict(DEFAULT_WEIGHTS)
-    if answers is None or fixed_trust is not None:
-        return Blend(weights, 0.0 if answers is None else fixed_trust)
+    if fixed_trust is not None:
+        return Blend(weights, fixed_trust)
     if len(truth) < MIN_HIDDEN:
         return Blend(weights, DEFAULT_TRUST)
     base = Blend(weights, 0.0).fill(predictions)
@@ -254,7 +252,7 @@ def apply_blend(
     blend: Blend,
     sparse: np.ndarray,
     image: np.ndarray,
-    answers: Answers | None,
+    answers: Answers,
     maps: Mapping[str, np.ndarray],
     guess: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -264,7 +262,7 @@ def apply_blend(
 
     Args:
         blend: of ``fit_blend``.
-        answers: the model at some pixels; None = there is no model.
+        answers: the model at some pixels, or at none.
         maps: classical fills of this frame by method, those of the blend among them.
         guess: (H, W) float32, metres, what the fusion expects; None = it makes no guess,
             as when nothing is measured.
@@ -275,8 +273,7 @@ def apply_blend(
     """
     measured = sparse > 0
     fill_only = np.where(measured, sparse, blend.fill(maps))
-    silent = answers is None or len(answers) == 0
-    if silent or (blend.trust == 0 and measured.any()):
+    if len(answers) == 0 or (blend.trust == 0 and measured.any()):
         return fill_only.copy(), fill_only
     told = _told_everywhere(sparse, image, answers, guess)
     if not measured.any():  # nothing to fill from: the answers are all there is

@@ -57,13 +57,13 @@ def _log_tolerances(relative: np.ndarray) -> np.ndarray:
     return np.log(np.clip(relative / TOLERANCE, 0.02, 50))
 
 
-def spread_map(answers: Answers | None, image: np.ndarray) -> np.ndarray:
+def spread_map(answers: Answers, image: np.ndarray) -> np.ndarray:
     """Relative spread of the answers, carried to every pixel up to the edges of the image.
 
     Returns:
         (H, W) float32; the tolerance itself, which says nothing, where no answer is near.
     """
-    if answers is None or len(answers) == 0:
+    if len(answers) == 0:
         return np.full(image.shape[:2], TOLERANCE, np.float32)
     values, asked = np.zeros((2, *image.shape[:2]), np.float32)
     at = answers.rows, answers.cols
@@ -114,7 +114,7 @@ def _some_of(signs: np.ndarray, where: np.ndarray) -> np.ndarray:
     return chosen[np.isfinite(chosen).all(axis=1)].astype(np.float64)
 
 
-def known_errors(hidden: OutOfFold, answers: Answers | None, blend: Blend) -> Evidence:
+def known_errors(hidden: OutOfFold, answers: Answers, blend: Blend) -> Evidence:
     """How wrong the map would be at the hidden points.
 
     Args:
@@ -122,13 +122,8 @@ def known_errors(hidden: OutOfFold, answers: Answers | None, blend: Blend) -> Ev
         answers: the model at the hidden points, in the same order.
         blend: what makes the map out of these.
     """
-    if answers is None or len(answers) == 0:
-        depth = blend.predict(hidden.predictions, None)
-        spread = np.full(len(depth), TOLERANCE, np.float32)
-    else:
-        depth = blend.predict(hidden.predictions, answers.depth)
-        spread = answers.spread / answers.depth
-    signs = features(depth, spread, hidden.distance, hidden.predictions).T
+    depth = blend.predict(hidden.predictions, answers.depth)
+    signs = features(depth, answers.spread / answers.depth, hidden.distance, hidden.predictions).T
     errors = _log_tolerances(np.abs(depth - hidden.truth) / depth)
     known = np.isfinite(errors) & np.isfinite(signs).all(axis=1)
     return Evidence(signs[known].astype(np.float64), errors[known].astype(np.float64))
