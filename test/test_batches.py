@@ -301,7 +301,7 @@ def test_a_crop_keeps_depth_and_image_together_and_never_mixes_depths(tmp_path):
 
 def test_a_subset_is_seeded_and_of_the_wanted_size(folder):
     def used(seed: int) -> list[int]:
-        return batches(recipe(frames(folder, frames=4)), seed=seed).sources[0].at.tolist()
+        return batches(recipe(frames(folder, frames=4)), seed=seed).pools[0].at.tolist()
 
     assert len(set(used(0))) == 4 and used(0) == used(0)
     assert len({tuple(used(seed)) for seed in range(5)}) > 1
@@ -312,8 +312,8 @@ def test_a_subset_is_seeded_and_of_the_wanted_size(folder):
 def test_frames_that_judge_never_train_and_are_told_nothing(folder):
     data = recipe(frames(folder), mask_1=0.5)
     training, judge = batches(data), batches(data, validation=True)
-    assert training.sources[0].at.tolist() == list(range(9))
-    assert judge.sources[0].at.tolist() == [9]
+    assert training.pools[0].at.tolist() == list(range(9))
+    assert judge.pools[0].at.tolist() == [9]
     assert not judge[0].queries.measured.any()
     assert judge[0].images[0][0, 0, 2] == 9  # neither flipped nor coloured
     assert same(judge[1], batches(data, validation=True)[1])
@@ -339,7 +339,7 @@ def test_scenes_are_rendered_once_for_training_and_judging(tmp_path, monkeypatch
         assert len({image.shape for image in batch.images}) == 1
         shapes.add(batch.images[0].shape[:2])
     assert shapes == {(48, 64), (64, 48)}
-    names = [{name for source in part.sources for name in source.frames.names}
+    names = [{name for pool in part.pools for name in pool.frames.names}
              for part in (training, judge)]
     assert len(names[0]) == 4 and len(names[1]) == 2 and not names[0] & names[1]
     assert judge[0].truth.shape == (2, 12)

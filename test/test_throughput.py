@@ -12,7 +12,7 @@ import yaml
 from models import frame, random_model
 from training_runs import write_frames
 
-from sdim_ros.core.asking import Reading
+from sdim_ros.core.asking import Readout
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.types import Frame
@@ -47,7 +47,7 @@ def test_the_figures_of_a_budget_belong_together(completer: Completer) -> None:
     assert row["tokens_per_query"] == 6 + 3
     greedy = dataclasses.replace(completer.settings, queries=dataclasses.replace(
         completer.settings.queries, readout="greedy"))
-    assert not Reading.of(greedy).stop_early  # it spells the last digit too
+    assert not Readout.of(greedy).stop_early  # it spells the last digit too
     assert row["tokens_per_s"] == pytest.approx(40 * 9 / (row["query_pass_ms"] / 1000))
     assert row["share_of_matmul_peak"] == pytest.approx(
         row["query_pass_tflops"] / figures["matmul_tflops"])

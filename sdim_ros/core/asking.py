@@ -33,32 +33,32 @@ LOST = ("device-side assert", "illegal memory access", "illegal instruction", "m
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Readout:
     """How the digits of an answer become a depth and a spread.
 
     Attributes:
-        readout: ``median`` or ``greedy``.
+        kind: ``median`` or ``greedy``.
         stop_early: as for ``engine.spell``; for medians alone.
         exact: read the 10 % and 90 % quantiles digit by digit too, instead of the interval that
             the median's path shows.
     """
 
-    readout: str = "median"
+    kind: str = "median"
     stop_early: bool = False
     exact: bool = False
 
     @classmethod
-    def of(cls, settings: Settings) -> Reading:
+    def of(cls, settings: Settings) -> Readout:
         """As the settings say; the preset of the paper spells whole numbers greedily."""
         asked = settings.queries
-        readout = "greedy" if asked.preset == "paper" else asked.readout
-        return cls(readout, asked.stop_early and readout == "median",
+        kind = "greedy" if asked.preset == "paper" else asked.readout
+        return cls(kind, asked.stop_early and kind == "median",
                    settings.confidence.exact_quantiles)
 
     def spell(self, model: SdimModel, prefix: Prefix, suffix: Tensor) -> tuple[Tensor, ...]:
         """What ``engine.spell`` gives for (B, K, S, C), and the digits of both quantiles."""
         rows = suffix.flatten(0, 1)
-        spelled = engine.spell(model, prefix, rows, self.readout, self.stop_early)
+        spelled = engine.spell(model, prefix, rows, self.kind, self.stop_early)
         ends = [engine.spell(model, prefix, rows, "median", quantile=q)[0]
                 for q in (0.1, 0.9)] if self.exact else []
         return *spelled, *ends
@@ -99,7 +99,7 @@ class Asker:
         self.tile = self._most = tile or TILES.get(model.device.type, TILES["cpu"])
         self._since_halved = 0
 
-    def ask(self, prefix: Prefix, questions: list[Questions], reading: Reading,
+    def ask(self, prefix: Prefix, questions: list[Questions], readout: Readout,
             beat: Callable[[], None]) -> Pending:
         """Start on the numbers of all pixels.
 
@@ -119,13 +119,13 @@ class Asker:
                 for at, suffix in engine.suffixes(self._model, image, asked, self.tile):
                     beat()
                     pending.add(i * pending.longest + at, self._halving(
-                        lambda part: reading.spell(self._model, image, part), suffix[None]))
+                        lambda part: readout.spell(self._model, image, part), suffix[None]))
             return pending
         for columns, part in self._tiles(prefix, questions, pending.longest):
             beat()
             places = np.arange(len(questions))[:, None] * pending.longest + columns
             spelled = self._halving(
-                lambda asked: self._recorded(reading, prefix, asked), part)
+                lambda asked: self._recorded(readout, prefix, asked), part)
             # Beyond the longest are those that fill up a pass.
             known = columns < pending.longest
             pending.add(places[:, known].ravel(), tuple(
@@ -155,18 +155,18 @@ class Asker:
                                  float(unit))
                 for q, unit in zip((q.padded(count) for q in questions), prefix.unit)]
 
-    def _recorded(self, reading: Reading, prefix: Prefix, asked: PixelQueries
+    def _recorded(self, readout: Readout, prefix: Prefix, asked: PixelQueries
                   ) -> tuple[Tensor, ...]:
         """Spell the numbers of a tile, replayed where that is possible."""
         model, layers = self._model, len(prefix.cache.keys)
         if self._recorder is None:
-            return reading.spell(model, prefix, model.point_suffix(prefix, asked))
+            return readout.spell(model, prefix, model.point_suffix(prefix, asked))
 
         def run(*inputs: Tensor) -> tuple[Tensor, ...]:
             prefix, rest = Prefix.from_tensors(inputs, layers)
-            return reading.spell(model, prefix, model.point_suffix(prefix, PixelQueries(*rest)))
+            return readout.spell(model, prefix, model.point_suffix(prefix, PixelQueries(*rest)))
 
-        return self._recorder.run(run, [*prefix.tensors(), *asked.tensors()], reading)
+        return self._recorder.run(run, [*prefix.tensors(), *asked.tensors()], readout)
 
     def _halving(self, spell: Callable[[Any], tuple[Tensor, ...]], asked: Any
                  ) -> tuple[Tensor, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sdim_ros.core import checkpoint, confidence, doubt, fill, queries
-from sdim_ros.core.asking import Asker, Pending, Questions, Reading, accelerator_named
+from sdim_ros.core.asking import Asker, Pending, Questions, Readout, accelerator_named
 from sdim_ros.core.blend import Blend, OutOfFold, apply_blend, fit_blend, hidden_folds, out_of_fold
 from sdim_ros.core.cleaning import clean
 from sdim_ros.core.config import Settings
@@ -74,9 +74,9 @@ class Completer:
         return f"{name}, {millions:.1f} M parameters, {self.model.device}, {kind}"
 
     @property
-    def reading(self) -> Reading:
+    def readout(self) -> Readout:
         """How digits become numbers."""
-        return Reading.of(self.settings)
+        return Readout.of(self.settings)
 
     @contextmanager
     def turn(self, beat: Callable[[], None]) -> Iterator[Callable[[], None]]:
@@ -331,7 +331,7 @@ class Completer:
     def _start(self, prefix: Prefix, questions: list[Questions], watch: Stopwatch) -> Pending:
         """Put the questions about the frames of a prefix to the model, which may take its time."""
         with watch.stage("query_passes"), accelerator_named(self._asker):
-            return self._asker.ask(prefix, questions, self.reading, watch.beat)
+            return self._asker.ask(prefix, questions, self.readout, watch.beat)
 
     def _finish(self, pending: Pending, watch: Stopwatch) -> list[Answers]:
         """Wait for the answers of each frame."""

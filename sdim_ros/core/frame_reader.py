@@ -16,7 +16,7 @@ import numpy as np
 from sdim_ros.core.calibration import (
     Rectifier, is_distorted, is_rescaled, numbers, read_camera)
 from sdim_ros.core.config import Settings
-from sdim_ros.core.images import read_depth_image, read_image
+from sdim_ros.core.images import read_colour_image, read_depth_image
 from sdim_ros.core.projection import (
     lidar_to_sparse, nearest_of, pose_matrix, reproject_depth, scatter_resize)
 from sdim_ros.core.sensor_data import read_disparity, read_points, stamp_ns
@@ -128,7 +128,7 @@ class FrameReader:
         """
         limit, header = job.settings.input.max_pixels, job.image.header
         with blaming(self._topics["image"]):
-            image = read_image(job.image, limit)
+            image = read_colour_image(job.image, limit)
         stages.ended("decode")
         height, width = image.shape[:2]
         self._doubt_frames(job)

@@ -10,7 +10,7 @@ from sdim_ros.core.compressed import read_compressed_colour, read_compressed_dep
 from sdim_ros.core.sensor_data import read_colour, read_depth
 
 
-def read_image(message: Any, max_pixels: int) -> np.ndarray:
+def read_colour_image(message: Any, max_pixels: int) -> np.ndarray:
     """(H, W, 3) uint8 RGB of an Image or a CompressedImage.
 
     Raises:

@@ -18,7 +18,7 @@ from rich.table import Table
 from torch import Tensor
 
 from sdim_ros.core import engine, fill, queries
-from sdim_ros.core.asking import Reading
+from sdim_ros.core.asking import Readout
 from sdim_ros.core.completer import Completer
 from sdim_ros.core.config import with_values
 from sdim_ros.core.model import SdimModel
@@ -226,11 +226,11 @@ def _ways(completer: Completer, frame: Frame, many: int, few: int
     asked = queries.describe(
         model.config, frame.sparse, questions.rows, questions.cols, questions.hints,
         model.config.unit_of(frame.sparse)).to(model.device)
-    reading, asker = Reading(completer.reading.readout), completer.asker()
+    readout, asker = Readout(completer.readout.kind), completer.asker()
 
     def by_engine() -> None:
         prefix = model.encode(model.prepare([frame.image], [frame.sparse]))
-        asker.ask(prefix, [questions], reading, lambda: None).answers()
+        asker.ask(prefix, [questions], readout, lambda: None).answers()
 
     def one_by_one(shared_vision: bool) -> None:
         inputs = model.prepare([frame.image], [frame.sparse])
@@ -238,7 +238,7 @@ def _ways(completer: Completer, frame: Frame, many: int, few: int
         for i in range(few):
             visual, fused = seen if shared_vision else model.see(inputs)
             told = model.point(asked.part(i, i + 1), visual, fused.features, fused.mixing)
-            answer_alone(model, visual, told[0], reading.readout)
+            answer_alone(model, visual, told[0], readout.kind)
 
     return {"engine": by_engine, "naive": lambda: one_by_one(False),
             "shared": lambda: one_by_one(True),

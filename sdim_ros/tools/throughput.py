@@ -76,9 +76,9 @@ def _of_budget(completer: Completer, frame: Frame, budget: int, rounds: int, pea
     prefix, questions = _prefix(completer, frame), random_questions(completer, frame, budget)
 
     def passes() -> None:
-        asker.ask(prefix, [questions], completer.reading, lambda: None)
+        asker.ask(prefix, [questions], completer.readout, lambda: None)
 
-    of_one = tokens_per_query(completer, frame, completer.reading.stop_early)
+    of_one = tokens_per_query(completer, frame, completer.readout.stop_early)
     tokens = budget * of_one
     passes()
     spent = median(seconds(passes, device) for _ in range(rounds))

@@ -15,7 +15,7 @@ import numpy as np
 
 from sdim_ros.core.calibration import read_camera
 from sdim_ros.core.config import InputSettings, ProjectionSettings, SyncSettings
-from sdim_ros.core.images import read_depth_image, read_image
+from sdim_ros.core.images import read_colour_image, read_depth_image
 from sdim_ros.core.projection import clean_depth, lidar_to_sparse, pose_matrix
 from sdim_ros.core.sensor_data import read_points, stamp_ns
 from sdim_ros.core.types import BadInput, Camera
@@ -61,7 +61,8 @@ class BagFrames(Frames):
     def read(self, number: int) -> Sample:
         (stamp, image_at), (_, depth_at) = self.pairs[number]
         limits = InputSettings()
-        image = self._of("image", read_image, self._message("image", image_at), limits.max_pixels)
+        image = self._of("image", read_colour_image, self._message("image", image_at),
+                         limits.max_pixels)
         camera = self._camera(*image.shape[:2]) if "camera_info" in self.topics else None
         message, topic = self._message(self.measured, depth_at), self.topics[self.measured]
         if self.measured == "points":

@@ -28,12 +28,12 @@ MOST_SKIPPED = 200  # frames of one batch that may turn out to be of no use
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Pool:
     """Frames that are drawn alike.
 
     Attributes:
         at: (N,) int64, those of the frames that are used.
-        share: how often one of them is drawn, relative to other sources.
+        share: how often one of them is drawn, relative to other pools.
     """
 
     frames: Frames
@@ -61,8 +61,8 @@ class TrainingBatches(Dataset):
         self.data = dataclasses.replace(data, mask_1=0.0) if validation else data
         self.config, self.images, self.pixels = config, images, pixels
         self.seed, self.length, self.validation = seed, length, validation
-        self.sources = open_sources(data, seed, cache, validation)
-        shares = np.array([source.share for source in self.sources])
+        self.pools = open_pools(data, seed, cache, validation)
+        shares = np.array([pool.share for pool in self.pools])
         self.shares = shares / shares.sum()
 
     def __len__(self) -> int:
@@ -72,12 +72,12 @@ class TrainingBatches(Dataset):
         rng = np.random.default_rng([self.seed, int(self.validation), index])
         drawn: list[Posed] = []
         skipped: Counter[str] = Counter()
-        source, crops = self._source(rng), self.data.crops
+        pool, crops = self._pool(rng), self.data.crops
         size = crops[rng.integers(len(crops))] if crops else None
         while len(drawn) < self.images:
             if crops:  # frames of all sources share a batch
-                source = self._source(rng)
-            sample = self._read(source, rng)
+                pool = self._pool(rng)
+            sample = self._read(pool, rng)
             height, width = sample.image.shape[:2]
             size = size or (width, height)
             try:
@@ -91,11 +91,11 @@ class TrainingBatches(Dataset):
                         f"({dict(skipped)}), the last because: {problem}") from problem
         return collate(drawn, self.config, skipped)
 
-    def _source(self, rng: np.random.Generator) -> Source:
-        return self.sources[rng.choice(len(self.sources), p=self.shares)]
+    def _pool(self, rng: np.random.Generator) -> Pool:
+        return self.pools[rng.choice(len(self.pools), p=self.shares)]
 
-    def _read(self, source: Source, rng: np.random.Generator) -> Sample:
-        sample = source.frames[int(rng.choice(source.at))]
+    def _read(self, pool: Pool, rng: np.random.Generator) -> Sample:
+        sample = pool.frames[int(rng.choice(pool.at))]
         if self.data.labels == "dense" and sample.truth is None:
             raise BadInput(
                 "no_dense_depth", f"frame {sample.name} has no dense depth to ask for: set "
@@ -103,8 +103,8 @@ class TrainingBatches(Dataset):
         return sample
 
 
-def open_sources(data: DataRecipe, seed: int, cache: Path, validation: bool) -> list[Source]:
-    """All sources of the recipe; each size of rendered scenes is one of its own.
+def open_pools(data: DataRecipe, seed: int, cache: Path, validation: bool) -> list[Pool]:
+    """The frames of every source; each size of rendered scenes is a pool of its own.
 
     Raises:
         BadInput: a source is missing or too small; names the file and the remedy.
@@ -113,14 +113,14 @@ def open_sources(data: DataRecipe, seed: int, cache: Path, validation: bool) -> 
     for number, source in enumerate(data.sources):
         if source.kind == "scenes":
             parts = _scenes(data, source, cache, validation)
-            found += [Source(part, np.arange(len(part)), source.share / len(parts))
+            found += [Pool(part, np.arange(len(part)), source.share / len(parts))
                       for part in parts]
         else:
             frames = _opened(source.kind, source.folder, tuple(source.topics.items()),
                              source.extrinsics)
             rng = np.random.default_rng([seed, number])
-            found.append(Source(frames, _subset(data, source, frames, rng, validation),
-                                source.share))
+            found.append(Pool(frames, _subset(data, source, frames, rng, validation),
+                              source.share))
     return found
 
 

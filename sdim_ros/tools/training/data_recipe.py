@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sdim_ros.core.types import BadSetting
 
-SOURCES = ("scenes", "hypersim", "virtual_kitti", "frames", "bag")
+KINDS = ("scenes", "hypersim", "virtual_kitti", "frames", "bag")
 PATTERNS = ("random", "lines", "corners", "stereo", "tiles")
 LABELS = ("dense", "sparse")
 
@@ -18,7 +18,7 @@ class SourceRecipe:
     """One source of frames.
 
     Attributes:
-        kind: one of ``SOURCES``.
+        kind: one of ``KINDS``.
         share: how often a frame is drawn from it, relative to the other sources.
         folder: of the data set, of the frames folder or of the bag; None for scenes.
         frames: how many scenes are rendered, or the size of the seeded subset that is used;
@@ -39,9 +39,9 @@ class SourceRecipe:
     extrinsics: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in SOURCES:
+        if self.kind not in KINDS:
             raise BadSetting(
-                f"data.sources: kind is {self.kind!r}: expected one of {', '.join(SOURCES)}")
+                f"data.sources: kind is {self.kind!r}: expected one of {', '.join(KINDS)}")
         key = f"data.sources: {self.kind}:"
         if not self.share > 0:
             raise BadSetting(f"{key} share is {self.share}: expected a number over 0")
