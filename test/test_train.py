@@ -321,6 +321,47 @@ def test_ctrl_c_in_the_last_step_loses_no_validation(
     assert checkpoint.load(ModelSettings(checkpoint=str(tmp_path / "run" / "checkpoint")))
 
 
+@pytest.mark.parametrize("killed_at", [2, 4])
+def test_a_run_killed_while_it_validates_is_validated_when_it_goes_on(
+        killed_at: int, frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    validate = validation.validate
+
+    def killed(run: Training, judge: object) -> dict[str, float]:
+        if run.step == killed_at:
+            raise SystemExit("killed")
+        return validate(run, judge)
+
+    values = small_values(frames, steps=4, validate_every=2)
+    monkeypatch.setattr(validation, "validate", killed)
+    with pytest.raises(SystemExit, match="killed"):
+        command(tmp_path, values)
+    monkeypatch.setattr(validation, "validate", validate)
+    assert command(tmp_path, values) == 0
+    assert list(figures(tmp_path / "run", "validation")) == [2, 4]
+    assert checkpoint.load(ModelSettings(checkpoint=str(tmp_path / "run" / "checkpoint")))
+
+
+def test_a_killed_run_knows_its_best_error_when_it_goes_on(
+        frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    advance, best = Training.advance, tmp_path / "run" / "checkpoint" / "model.safetensors"
+
+    def killed(run: Training, batches: object) -> dict[str, float]:
+        if run.step == 3:
+            raise SystemExit("killed")
+        return advance(run, batches)
+
+    values = small_values(frames, steps=4, validate_every=2)
+    monkeypatch.setattr(Training, "advance", killed)
+    monkeypatch.setattr(validation, "validate", lambda run, _: {"answers": float(run.step)})
+    with pytest.raises(SystemExit, match="killed"):
+        command(tmp_path, values)
+    monkeypatch.setattr(Training, "advance", advance)
+    of_step_2 = best.read_bytes()
+    assert command(tmp_path, values) == 0
+    assert list(figures(tmp_path / "run", "validation")) == [2, 4]
+    assert best.read_bytes() == of_step_2
+
+
 def test_depths_nearer_than_a_node_takes_train_and_judge(tmp_path: Path) -> None:
     near = write_frames(tmp_path / "near")
     index = json.loads((near / "frames.json").read_text())

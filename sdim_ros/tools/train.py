@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     log = TrainingLog(args.out, training.step, console, writes=parallel.main)
     numbers = share(range(training.step, end), every.accumulate, parallel.rank, parallel.count)
     with Stop() as stop, _progress(console) as bar:
+        _judge(training, end, frames, log, console)  # where it was killed in that
         task = bar.add_task("training", total=end, completed=training.step, note="")
         since = time.perf_counter()
         for batches in batches_of_steps(frames.training, numbers, every.accumulate, args.workers):
@@ -91,19 +92,12 @@ def run(args: argparse.Namespace) -> int:
             log.figures(training.step, "training", figures)
             bar.update(task, completed=training.step, note=_note(figures))
             stopped = parallel.sum([stop.signal])[0] > 0
-            last = training.step == end
-            # Also when it is told to stop: nobody comes by this step again.
-            if last or _due(training.step, every.validate_every):
-                training.save()  # first: whatever happens here must not cost the steps
-                errors = validation.validate(training, frames.validation)
-                training.judged(errors["answers"])
-                log.figures(training.step, "validation", errors)
-                console.print(_verdict(training.step, errors))
+            _judge(training, end, frames, log, console)
             if not stopped and _due(training.step, every.picture_every):
                 path = args.out / "pictures" / f"step-{training.step:06d}.png"
                 validation.draw(training, frames.picture[0], path)
                 log.picture(training.step, path)
-            if stopped or last or _due(training.step, every.checkpoint_every):
+            if stopped or _due(training.step, every.checkpoint_every):
                 training.save()
             if stopped:
                 break
@@ -126,6 +120,20 @@ class _Frames:
         self.training = batches(every.images, every.pixels, length, False)
         self.validation = batches(1, validation.PIXELS, data.validation_frames, True)
         self.picture = batches(1, validation.PICTURE_PIXELS, 1, True)
+
+
+def _judge(training: Training, end: int, frames: _Frames, log: TrainingLog, console: Console
+           ) -> None:
+    """Validate where it is due and was not done before the run was interrupted."""
+    step, every = training.step, training.recipe.training.validate_every
+    due = step > 0 and (step == end or _due(step, every))
+    if not due or training.progress.validated == step:
+        return
+    training.save()  # first: whatever happens here must not cost the steps
+    errors = validation.validate(training, frames.validation)
+    training.judged(errors["answers"])
+    log.figures(step, "validation", errors)
+    console.print(_verdict(step, errors))
 
 
 def _render(recipe: Recipe, cache: Path, workers: int, console: Console) -> None:

@@ -27,8 +27,8 @@ class Progress:
 
     Attributes:
         step: optimiser steps done.
-        seconds: spent in them.
         best: smallest validation error so far; None = not validated yet.
+        validated: the step of the last validation.
         parts: batches that make one step, over all processes.
         recipe: of the run, by dotted names.
         file: name of the file beside it with the weights and the optimizer's moments.
@@ -38,8 +38,8 @@ class Progress:
     parts: int
     recipe: dict[str, Any]
     step: int = 0
-    seconds: float = 0.0
     best: float | None = None
+    validated: int = 0
     file: str = ""
     base: str = ""
 
@@ -90,10 +90,15 @@ def write(folder: Path, progress: Progress, tensors: dict[str, Tensor]) -> None:
     """Replace the state of the run; ``state.json`` comes last and names the other file."""
     progress.file = f"state-{progress.step}.safetensors"
     checkpoint.write_tensors(folder / progress.file, tensors)
-    write_text(folder / "state.json", json.dumps(asdict(progress), indent=1) + "\n")
+    write_progress(folder, progress)
     for old in folder.glob("state-*.safetensors"):
         if old.name != progress.file:
             old.unlink()
+
+
+def write_progress(folder: Path, progress: Progress) -> None:
+    """Replace ``state.json`` alone; the file that it names must be there."""
+    write_text(folder / "state.json", json.dumps(asdict(progress), indent=1) + "\n")
 
 
 def read(folder: Path, recipe: Recipe, parts: int, processes: int

@@ -67,6 +67,7 @@ class Training:
             weight_decay=recipe.training.weight_decay, betas=(0.9, 0.98))
         if tensors:
             training_state.restore(tensors, self.model, self.optimizer)
+        self._saved = self.step
 
     @property
     def step(self) -> int:
@@ -136,17 +137,26 @@ class Training:
             yield
 
     def judged(self, error: float) -> None:
-        """Take note of a validation error; the best model becomes FOLDER/checkpoint."""
+        """Take note of a validation error; the best model becomes FOLDER/checkpoint.
+
+        To be called when this step is saved: a run that goes on knows of both or of neither.
+        """
         if self.progress.best is None or error < self.progress.best:
             self.progress.best = error
             self._write_checkpoint("checkpoint")
+        self.progress.validated = self.step
+        if self.parallel.main:
+            training_state.write_progress(self.folder, self.progress)
 
     def save(self) -> None:
-        """State and FOLDER/last, both of this step."""
+        """State and FOLDER/last, both of this step, where they are not there yet."""
+        if self._saved == self.step:
+            return
         tensors = training_state.tensors_of(self.model, self.optimizer)
         if self.parallel.main:
             training_state.write(self.folder, self.progress, tensors)
         self._write_checkpoint("last")
+        self._saved = self.step
 
     def _write_checkpoint(self, name: str) -> None:
         state = training_state.weights_of(self.model)
