@@ -103,7 +103,8 @@ def test_spoilt_frames_reach_both_weights_and_are_told_apart_from_the_sound_ones
     assert "unit in 2 frames from 2 on" in " ".join(capsys.readouterr().out.split())
 
 
-def test_seeds_repeat_the_draw_from_the_loaded_weights(data: Path, tmp_path: Path) -> None:
+def test_seeds_repeat_the_draw_from_the_loaded_weights(data: Path, tmp_path: Path, capsys
+                                                       ) -> None:
     both = adapt(data, tmp_path / "both", "--adapt", "4", "--steps", "2", "--seeds", "0,1")
     alone = adapt(data, tmp_path / "alone", "--adapt", "4", "--steps", "2", "--seeds", "1")
 
@@ -111,6 +112,12 @@ def test_seeds_repeat_the_draw_from_the_loaded_weights(data: Path, tmp_path: Pat
         return [frame["metrics"] for frame in report["frames"] if frame["seed"] == 1]
 
     assert of_seed_1(both) == of_seed_1(alone)
+    learnt = [run["seed"] for run in both["adaptation"]["runs"] if run["steps"]]
+    said = " ".join(capsys.readouterr().out.split())
+    if learnt:  # the first draw that helped is kept
+        assert f"holds what was learnt with seed {learnt[0]}" in said
+    else:
+        assert "no adapter was written" in said
     assert len(both["adaptation"]["sdim_adapted"]["lower_by"]) == 2
 
 
@@ -120,7 +127,8 @@ def test_seeds_repeat_the_draw_from_the_loaded_weights(data: Path, tmp_path: Pat
     (["--steps", "0"], "--steps 0"),
     (["--seeds", "a"], "--seeds a"), (["--seeds", "-1"], "--seeds -1"),
     (["--set", "adaptation.folder=x"], "adaptation.folder"),
-    (["--poison", "unit:6:2"], "unit:6:2: expected a first frame from 0 to 5"),
+    (["--poison", "unit:6:2"], "unit:6:2: expected a first frame from 0 to 5: 6 adapt"),
+    (["--adapt", "4", "--poison", "unit:4:2"], "unit:4:2: expected a first frame from 0 to 3"),
     (["--points", "abc"], "--points 'abc'"), (["--bag", "b"], "--bag beside --data"),
     (["--gt-topic", "/depth"], "--gt-topic is for --bag"),
     (["--online", "--adapt", "2"], "--adapt 2 beside --online")])

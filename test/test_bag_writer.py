@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import yaml
 from rosbags.highlevel import AnyReader
-from rosbags.interfaces import QosDurability, QosReliability
 from rosbags.rosbag2 import Reader
 
 from sdim_ros.core import sensor_data
@@ -20,7 +18,6 @@ DEPTH = np.array([[1.5, np.nan, 65.5352, 0], [70.0, 0.0004, 2.0004, -1]], np.flo
 CAMERA = Camera(fx=10.0, fy=11.0, cx=2.25, cy=0.5, width=6, height=4)
 POINTS = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
 COLOURS = np.array([[1, 2, 3], [255, 0, 9]], np.uint8)
-POSE = (0.1, -0.2, 0.3, 0.5, -0.5, 0.5, 0.5)
 LIMIT = 10**6
 KINDS = [("mcap", None), ("mcap", "zstd"), ("sqlite3", None), ("sqlite3", "zstd")]
 
@@ -28,8 +25,6 @@ KINDS = [("mcap", None), ("mcap", "zstd"), ("sqlite3", None), ("sqlite3", "zstd"
 def write(path, **how):
     """One message of every kind, and a copied one."""
     with BagWriter(path, **how) as bag:
-        bag.static_transforms(STAMP_NS, [("base", "camera", POSE), ("base", "lidar", POSE)])
-        bag.transforms(STAMP_NS + 1, [("map", "base", POSE)])
         bag.image("/image", STAMP_NS + 2, "camera", RGB[:, ::-1])
         bag.camera_info("/camera_info", STAMP_NS + 3, "camera", CAMERA)
         bag.depth("/metres", STAMP_NS + 4, "camera", DEPTH)
@@ -47,7 +42,7 @@ def read_by_rosbags(path):
 
 
 def read_by_ros(path):
-    """The bytes of the bag as rclpy makes messages of them; /tf has no type on PyPI."""
+    """The bytes of the bag as rclpy makes messages of them."""
     pytest.importorskip("rclpy")
     from rclpy.serialization import deserialize_message
     from sensor_msgs import msg
@@ -55,8 +50,7 @@ def read_by_ros(path):
     with Reader(path) as reader:
         return {connection.topic: (at, deserialize_message(
                     bytes(data), getattr(msg, connection.msgtype.rsplit("/")[-1])))
-                for connection, at, data in reader.messages()
-                if connection.msgtype.startswith("sensor_msgs")}
+                for connection, at, data in reader.messages()}
 
 
 @pytest.mark.parametrize("read", [read_by_rosbags, read_by_ros])
@@ -64,9 +58,7 @@ def read_by_ros(path):
 def test_messages_come_back_as_they_were_written(tmp_path, storage, compression, read):
     found = read(write(tmp_path / "bag", storage=storage, compression=compression))
     for at, message in found.values():
-        stamps = ([t.header for t in message.transforms] if hasattr(message, "transforms")
-                  else [message.header])
-        assert {sensor_data.stamp_ns(header) for header in stamps} == {at}
+        assert sensor_data.stamp_ns(message.header) == at
     assert found["/image"][0] == STAMP_NS + 2
     messages = {topic: message for topic, (_, message) in found.items()}
     assert messages["/image"].header.frame_id == "camera"
@@ -108,23 +100,6 @@ def test_bags_and_the_node_write_the_same_messages(tmp_path):
         assert ours == {name: np.asarray(getattr(theirs, name)).tolist() for name in ours}
 
 
-def test_static_transforms_reach_listeners_that_come_late(tmp_path):
-    path = write(tmp_path / "bag")
-    with AnyReader([path]) as reader:
-        offers = {c.topic: c.ext.offered_qos_profiles for c in reader.connections}
-    (static,) = offers["/tf_static"]
-    assert static.durability == QosDurability.TRANSIENT_LOCAL
-    assert static.reliability == QosReliability.RELIABLE
-    assert offers["/tf"] == []
-    found = read_by_rosbags(path)
-    camera, lidar = found["/tf_static"][1].transforms
-    assert (camera.header.frame_id, camera.child_frame_id) == ("base", "camera")
-    assert lidar.child_frame_id == "lidar"
-    move, turn = camera.transform.translation, camera.transform.rotation
-    assert (move.x, move.y, move.z, turn.x, turn.y, turn.z, turn.w) == POSE
-    assert found["/tf"][1].transforms[0].header.frame_id == "map"
-
-
 def test_copied_messages_keep_their_bytes(tmp_path):
     source = write(tmp_path / "source")
     with Reader(source) as reader, BagWriter(tmp_path / "copy", "sqlite3") as bag:
@@ -133,28 +108,6 @@ def test_copied_messages_keep_their_bytes(tmp_path):
             bag.raw(connection.topic, connection.msgtype, at, data)
     with Reader(tmp_path / "copy") as reader:
         assert [(c.topic, at, bytes(data)) for c, at, data in reader.messages()] == originals
-        latched = [c for c in reader.connections if c.topic == "/tf_static"]
-        assert latched[0].ext.offered_qos_profiles
-
-
-@pytest.mark.parametrize("storage, compression", KINDS)
-def test_a_split_bag_has_several_files_and_reads_as_one(tmp_path, storage, compression):
-    path = tmp_path / "bag"
-    with BagWriter(path, storage, compression, split=1000) as bag:
-        for number in range(7):
-            bag.depth("/depth", STAMP_NS + number, "camera", np.full((10, 10), 1 + number))
-            bag.camera_info("/camera_info", STAMP_NS + number, "camera", CAMERA)
-        assert bag.counts == {"/depth": 7, "/camera_info": 7}
-    info = yaml.safe_load((path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
-    files = sorted(file.name for file in path.iterdir() if file.name != "metadata.yaml")
-    assert info["relative_file_paths"] == files and len(files) == 7
-    assert info["duration"]["nanoseconds"] == 6 and info["message_count"] == 14
-    assert sum(file["message_count"] for file in info["files"]) == 14
-    with AnyReader([path]) as reader:
-        depths = [reader.deserialize(data, c.msgtype) for c, _, data in reader.messages()
-                  if c.topic == "/depth"]
-        assert reader.topics["/depth"].msgcount == 7 and reader.message_count == 14
-    assert [sensor_data.read_depth(m, LIMIT)[0, 0] for m in depths] == list(range(1, 8))
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path):
@@ -187,7 +140,6 @@ def test_existing_paths_are_refused_and_kept(tmp_path):
 @pytest.mark.parametrize("how, named", [
     ({"storage": "bag"}, "bag storage 'bag': expected one of mcap, sqlite3"),
     ({"compression": "lz4"}, "'lz4': expected zstd or none"),
-    ({"split": 0}, "split at 0 bytes"),
 ])
 def test_settings_that_do_not_exist_are_refused(tmp_path, how, named):
     with pytest.raises(BadInput, match=named):

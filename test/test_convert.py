@@ -9,6 +9,7 @@ import signal
 import cv2
 import numpy as np
 import pytest
+from bag_recorder import STORE, transform
 from rosbags.highlevel import AnyReader
 from test_nyuv2 import write_prepared
 from test_void import write_release
@@ -120,7 +121,10 @@ LIDAR_POSE = (0.0, 0.0, 0.5, 0.5, -0.5, 0.5, 0.5)  # x forward becomes z forward
 def lidar_bag(path, *transforms):
     points = np.array([[3.0, 0, 0], [3.0, -0.3, 0]], np.float32)
     with BagWriter(path) as bag:
-        bag.static_transforms(STAMP_NS, transforms)
+        for parent, child, pose in transforms:
+            message = transform(STAMP_NS, parent, child, *pose)
+            bag.raw("/tf_static", message.__msgtype__, STAMP_NS,
+                    STORE.serialize_cdr(message, message.__msgtype__))
         for number in range(4):
             stamp_ns = STAMP_NS + number * 100_000_000
             bag.camera_info("/camera/camera_info", stamp_ns, "optical", CAMERA)

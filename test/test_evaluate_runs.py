@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 import pytest
 from test_evaluate import FakeCompleter
+from test_nyuv2 import write_labelled, write_prepared
+from test_void import write_release
 
 from sdim_ros.tools import cli, evaluate
 
@@ -120,6 +122,53 @@ def test_another_evaluation_does_not_go_on_with_it(data: Path, tmp_path: Path,
     assert cli.main(arguments(data, tmp_path)) == 130
     assert cli.main(arguments(data, tmp_path, "--seeds", "1")) == 2
     assert "another evaluation" in capsys.readouterr().err
+
+
+def test_other_maps_of_another_program_do_not_go_on_with_it(data: Path, tmp_path: Path,
+                                                            monkeypatch, capsys) -> None:
+    folder, draw = tmp_path / "other", evaluate._draw
+    shutil.copytree(data / "gt", folder)
+    flags = arguments(data, tmp_path / "out", "--predictions", f"{folder}=1000")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "_draw", stop)
+    assert cli.main(flags) == 130
+    monkeypatch.setattr(evaluate, "_draw", draw)
+    (folder / "03.png").write_bytes((folder / "04.png").read_bytes())
+    assert cli.main(flags) == 2
+    assert "another evaluation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "write", "flags", "points", "said"), [
+    ("nyuv2", write_prepared, (), 500, ""),
+    ("nyuv2", write_prepared, ("--points", "100"), 100, "(--points 100)"),
+    ("nyuv2", write_labelled, (), 500, ""),
+    ("nyuv2", write_labelled, ("--points", "500"), 500, ""),
+    ("nyuv2", write_labelled, ("--points", "5000", "--every", "2"), 5000,
+     "(--every 2 --points 5000)"),
+    ("void_150", write_release, ("--void-clip",), 1, "(--void-clip)"),
+])
+def test_published_figures_stand_beside_the_protocol_or_it_is_said(
+        name: str, write, flags: tuple[str, ...], points: int, said: str, tmp_path: Path) -> None:
+    write(tmp_path)
+    assert cli.main(["evaluate", "--dataset", name, "--data", str(tmp_path), "--methods",
+                     "nearest", "--pictures", "0", "--out", str(tmp_path / "out"), *flags]) == 0
+    report = report_of(tmp_path / "out")
+    assert report["frames"][0]["points"] == points
+    caveat = report["published"]["caveats"][0]
+    assert caveat.startswith("This run is not the protocol") == bool(said) and said in caveat
+
+
+@pytest.mark.parametrize("axis", ["points", "corners"])
+def test_a_level_without_a_point_has_its_place_on_the_curve(
+        axis: str, data: Path, tmp_path: Path) -> None:
+    flags = arguments(data, tmp_path, "--axis", f"{axis}=0,20", "--every", "8")
+    assert cli.main([*flags, "--methods", "sdim,nearest", "--preset", "fast", "--set",
+                     "queries.budget=20", "--set", "fill.calibration_points=10"]) == 0
+    (curve,) = report_of(tmp_path)["axes"]
+    assert all(np.isfinite(value) for value in curve["methods"]["sdim"]["mae"])
 
 
 def test_what_could_not_be_read_is_tried_again_when_its_cause_is_gone(

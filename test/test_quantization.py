@@ -57,10 +57,13 @@ def test_a_report_holds_the_whole_weights_beside_those_in_fewer_bits(
         folder: Path, torchao: object) -> None:
     image, sparse = frame()
     truth = np.full(sparse.shape, 3, np.float32)
-    result = FrameJudge(("sdim",), Completer(settings(folder, "int8")))(
+    small = Completer(settings(folder, "int8"))
+    result = FrameJudge(("sdim", "sdim_unquantized"), small)(
         Frame(image, sparse), truth, 0).result
     assert {"sdim", "sdim_unquantized"} <= set(result.errors)
-    plain = FrameJudge(("sdim",), Completer(settings(folder, "none")))(
+    alone = FrameJudge(("sdim",), small)(Frame(image, sparse), truth, 0).result
+    assert "sdim_unquantized" not in alone.errors
+    plain = FrameJudge(("sdim", "sdim_unquantized"), Completer(settings(folder, "none")))(
         Frame(image, sparse), truth, 0).result
     assert plain.errors["sdim"] == result.errors["sdim_unquantized"]
 

@@ -81,10 +81,13 @@ def test_a_sparse_map_is_thinned_to_whole_beams_of_a_lidar_of_64(frame: Frame) -
     np.testing.assert_array_equal(at(measured, "lines=64").sparse, sparse)
 
 
-@pytest.mark.parametrize("beams", [0, 65])
-def test_a_lidar_has_1_to_64_beams(frame: Frame, beams: int) -> None:
-    with pytest.raises(BadInput, match="1 to 64"):
-        at(frame, f"lines={beams}")
+@pytest.mark.parametrize(("level", "said"), [
+    ("lines=0", "--axis lines=0: expected 1 to 64"), ("lines=16,65", "lines=65: .* 1 to 64"),
+    ("outliers=5%,150%", "--axis outliers=150%: expected at most 100%"),
+])
+def test_levels_that_no_frame_can_have_are_refused_at_once(level: str, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        parse_axis(level)
 
 
 def test_corners_are_corners_of_the_image(frame: Frame) -> None:

@@ -7,6 +7,8 @@ import dataclasses
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -15,6 +17,7 @@ from rich.progress import Progress
 from sdim_ros.core import adapter_files
 from sdim_ros.core.adaptation import Adaptation
 from sdim_ros.core.completer import Completer
+from sdim_ros.core.config import Settings
 from sdim_ros.core.types import BadInput, Frame, ModelFailed
 from sdim_ros.tools import adaptation_report, report, sampling
 from sdim_ros.tools.adaptation_course import LiveError, course_of
@@ -189,16 +192,16 @@ def run(args: argparse.Namespace) -> int:
     # Counted as they come: of a bag's images some may have no depth.
     count = sum(1 for _ in source.frames(args.every, None, lambda _: None))
     _check_count(args, source, count)
+    first = 0 if args.adapt is None or args.online else args.adapt
+    adapting = count if args.adapt is None or args.online else args.adapt
     for poison in poisons:
-        if poison.start >= count:
+        if poison.start >= adapting:
             raise BadInput("poison", f"--poison {poison.kind}:{poison.start}:{poison.length}: "
-                           f"expected a first frame from 0 to {count - 1}, as many as there are")
+                           f"expected a first frame from 0 to {adapting - 1}: {adapting} adapt")
     completer = load_completer(settings)
     adaptation = Adaptation(completer, settings.adaptation, seeds[0])
     results: list[FrameResult] = []
-    courses, skipped = [], {}
-    first = 0 if args.adapt is None or args.online else args.adapt
-    adapting = count if args.adapt is None or args.online else args.adapt
+    courses, skipped, learnt = [], {}, None
     measured = (1 if args.online else 2) * (count - first)
     passes = (measured + adapting) * len(seeds)
     with Progress(console=Console(stderr=True)) as progress:
@@ -210,24 +213,34 @@ def run(args: argparse.Namespace) -> int:
             courses.append(course_of(
                 seed, adaptation, tuning.course.judgements, tuning.course.errors, poisons))
             skipped |= tuning.skipped
-    learnt = "nothing that was learnt is better: no adapter was written"
-    if adaptation.version:
-        base = settings.model.checkpoint or report.EMBEDDED
-        path = adapter_files.save(out / "adapter", adaptation.weights(), {
-            "base": adapter_files.base_of(base, adaptation.original()),
-            "command": shlex.join(args.command_line), "steps": adaptation.steps_in_use,
-            "settings": dataclasses.asdict(settings.adaptation)})
-        learnt = f"{path} holds what was learnt; its folder is for adaptation.folder"
+            if adaptation.version and learnt is None:  # one adapter, of the first draw that helped
+                learnt = {"weights": adaptation.weights(), "about": {
+                    "steps": adaptation.steps_in_use, "seed": seed}}
+    said = _saved(out, args, settings, adaptation, learnt)
     shown = [frame for number, *frame in tuning.frames(count - 1)]
     adaptation_report.write(out, args, settings, completer, results, courses, skipped,
                             adaptation_report.before_and_after(adaptation, shown))
-    Console().print(learnt, highlight=False, soft_wrap=True)
+    Console().print(said, highlight=False, soft_wrap=True)
     if args.adapt is None and not args.online:
         Console().print("the frames that it learnt from were measured: --adapt N keeps the others "
                         "apart", highlight=False, soft_wrap=True)
     if not results:
         raise BadInput("no_result", f"no frame could be measured: {next(iter(skipped.values()))}")
     return 0
+
+
+def _saved(out: Path, args: argparse.Namespace, settings: Settings, adaptation: Adaptation,
+           learnt: dict[str, Any] | None) -> str:
+    """Write the adapter, where there is one; says what became of it."""
+    if learnt is None:
+        return "nothing that was learnt is better: no adapter was written"
+    base = settings.model.checkpoint or report.EMBEDDED
+    path = adapter_files.save(out / "adapter", learnt["weights"], {
+        "base": adapter_files.base_of(base, adaptation.original()),
+        "command": shlex.join(args.command_line), **learnt["about"],
+        "settings": dataclasses.asdict(settings.adaptation)})
+    return (f"{path} holds what was learnt with seed {learnt['about']['seed']}; its folder is for "
+            "adaptation.folder")
 
 
 def _tune(tuning: Tuning, count: int, show: Callable[[], None]) -> list[FrameResult]:

@@ -7,28 +7,21 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-import yaml
 
-from sdim_ros.core.projection import pose_matrix
 from sdim_ros.core.sensor_data import FLOAT32, encode_depth, pack_points
 from sdim_ros.core.types import BadInput, Camera
 
 STORAGES = ("mcap", "sqlite3")
 COMPRESSIONS = ("zstd",)
 VERSION = 9  # of the metadata: Jazzy and later write it
-STATIC, MOVING = "/tf_static", "/tf"
-TRANSFORMS = "tf2_msgs/msg/TFMessage"
 S_NS = 1_000_000_000
 LAST_STAMP_NS = 2**31 * S_NS  # seconds of a ROS time have 32 bits and a sign
 BIG_ENDIAN = sys.byteorder == "big"
-
-Transform = tuple[str, str, Sequence[float]]
 
 
 class BagWriter:
@@ -41,26 +34,21 @@ class BagWriter:
         path: folder of the new bag, which must not exist.
         storage: ``mcap`` or ``sqlite3``.
         compression: None or ``zstd``: of the chunks of an MCAP file, of each message in sqlite3.
-        split: begin a new file before one holds more than these bytes of messages; None = one
-            file.
 
     Raises:
         BadInput: ``bag`` when the path exists or cannot be written, by any method; else
             ``arguments``, ``image_shape``, ``encoding`` or ``stamp``.
     """
 
-    def __init__(self, path: str | Path, storage: str = "mcap", compression: str | None = None,
-                 split: int | None = None) -> None:
+    def __init__(self, path: str | Path, storage: str = "mcap", compression: str | None = None
+                 ) -> None:
         self.path, self.storage, self.compression = Path(path), storage, compression
-        self.split = split
         if storage not in STORAGES:
             raise BadInput("arguments", f"bag storage '{storage}': expected one of "
                            f"{', '.join(STORAGES)}")
         if compression is not None and compression not in COMPRESSIONS:
             raise BadInput("arguments", f"bag compression '{compression}': expected "
                            f"{', '.join(COMPRESSIONS)} or none")
-        if split is not None and split < 1:
-            raise BadInput("arguments", f"bag split at {split} bytes: expected at least 1")
         if os.path.lexists(self.path):
             raise BadInput("bag", f"{self.path} exists: a bag is never written over another; "
                            "choose a new path or remove it")
@@ -68,10 +56,7 @@ class BagWriter:
         self._store = typesys.get_typestore(typesys.Stores.ROS2_KILTED)
         self._types = self._store.types
         self._writer: Any = None
-        self._connections: dict[str, Any] = {}  # of the file that is being written
-        self._kinds: dict[str, str] = {}
-        self._parts: list[Path] = []
-        self._bytes = 0
+        self._connections: dict[str, Any] = {}
         self.counts: dict[str, int] = {}  # messages by topic
 
     def __enter__(self) -> BagWriter:
@@ -81,8 +66,9 @@ class BagWriter:
                 prefix=f"{self.path.name}.unfinished-", dir=self.path.parent))
         except OSError as problem:
             raise self._unwritable(problem) from problem
+        self._unfinished = self._folder / self.path.name
         try:
-            self._begin_part()
+            self._writer = self._opened()
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
@@ -93,7 +79,7 @@ class BagWriter:
         try:
             self._writer.__exit__(kind, problem, trace)
             if kind is None:
-                os.rename(self._whole(), self.path)
+                os.rename(self._unfinished, self.path)
         except (OSError, sqlite3.Error) as failure:
             raise self._unwritable(failure) from failure
         finally:
@@ -146,19 +132,6 @@ class BagWriter:
             is_bigendian=BIG_ENDIAN, point_step=step, row_step=step * width,
             data=_bytes(packed), is_dense=not organised))
 
-    def static_transforms(self, stamp_ns: int, transforms: Iterable[Transform]) -> None:
-        """Add poses that never change, all in one message on /tf_static.
-
-        Args:
-            transforms: parent frame, child frame, and the child's pose in the parent as x, y, z
-                in metres and the quaternion qx, qy, qz, qw.
-        """
-        self._transforms(STATIC, stamp_ns, transforms)
-
-    def transforms(self, stamp_ns: int, transforms: Iterable[Transform]) -> None:
-        """Add poses of one moment on /tf, as of `static_transforms`."""
-        self._transforms(MOVING, stamp_ns, transforms)
-
     def raw(self, topic: str, msgtype: str, stamp_ns: int, cdr: bytes | memoryview) -> None:
         """Add a message that is serialised already, as it is.
 
@@ -170,21 +143,17 @@ class BagWriter:
         if msgtype not in self._types:
             raise BadInput("bag", f"{topic}: messages of type {msgtype} are not known: expected "
                            "one of ROS's own types, as sensor_msgs/msg/Image")
-        if self._kinds.setdefault(topic, msgtype) != msgtype:
-            raise BadInput("bag", f"{topic} holds {self._kinds[topic]}: expected no {msgtype} on "
-                           "the same topic")
+        known = self._connections.get(topic)
+        if known is not None and known.msgtype != msgtype:
+            raise BadInput("bag", f"{topic} holds {known.msgtype}: expected no {msgtype} on the "
+                           "same topic")
         try:
-            if self.split is not None and 0 < self._bytes > self.split - len(cdr):
-                self._writer.close()
-                self._begin_part()
-            if topic not in self._connections:
+            if known is None:
                 self._connections[topic] = self._writer.add_connection(
-                    topic, msgtype, typestore=self._store,
-                    offered_qos_profiles=_latched() if topic.endswith(STATIC) else ())
+                    topic, msgtype, typestore=self._store)
             self._writer.write(self._connections[topic], stamp_ns, cdr)
         except (OSError, sqlite3.Error) as problem:
             raise self._unwritable(problem) from problem
-        self._bytes += len(cdr)
         self.counts[topic] = self.counts.get(topic, 0) + 1
 
     def _image(self, topic: str, stamp_ns: int, frame_id: str, pixels: np.ndarray,
@@ -194,18 +163,6 @@ class BagWriter:
             header=self._header(stamp_ns, frame_id), height=pixels.shape[0],
             width=pixels.shape[1], encoding=encoding, is_bigendian=int(BIG_ENDIAN),
             step=pixels[:1].nbytes, data=_bytes(pixels)))
-
-    def _transforms(self, topic: str, stamp_ns: int, transforms: Iterable[Transform]) -> None:
-        header, kinds = self._header, self._types
-        messages = []
-        for parent, child, pose in transforms:
-            pose_matrix(pose)  # refuses what is no pose
-            x, y, z, *turn = map(float, pose)
-            messages.append(kinds["geometry_msgs/msg/TransformStamped"](
-                header(stamp_ns, parent), child, kinds["geometry_msgs/msg/Transform"](
-                    kinds["geometry_msgs/msg/Vector3"](x, y, z),
-                    kinds["geometry_msgs/msg/Quaternion"](*turn))))
-        self._add(topic, TRANSFORMS, stamp_ns, dict(transforms=messages))
 
     def _add(self, topic: str, msgtype: str, stamp_ns: int, fields: dict[str, Any]) -> None:
         _check(topic, stamp_ns)
@@ -217,40 +174,20 @@ class BagWriter:
         return self._types["std_msgs/msg/Header"](
             self._types["builtin_interfaces/msg/Time"](seconds, nanoseconds), frame_id)
 
-    def _begin_part(self) -> None:
-        """Start the next file, in a bag of its own: rosbags writes one file a bag."""
-        number = len(self._parts)
-        name = self.path.name if self.split is None else f"{self.path.name}_{number}"
-        bag = self._folder / f"part_{number}" / name
-        bag.parent.mkdir()
+    def _opened(self) -> Any:
+        """A writer of rosbags."""
         plugin = self._rosbag2.StoragePlugin[self.storage.upper()]
-        self._writer = self._rosbag2.Writer(bag, version=VERSION, storage_plugin=plugin)
+        writer = self._rosbag2.Writer(self._unfinished, version=VERSION, storage_plugin=plugin)
         if self.compression is not None:
             modes = self._rosbag2.CompressionMode
-            self._writer.set_compression(
+            writer.set_compression(
                 modes.STORAGE if self.storage == "mcap" else modes.MESSAGE,
                 self._rosbag2.CompressionFormat[self.compression.upper()])
         try:
-            self._writer.open()
+            writer.open()
         except (OSError, sqlite3.Error) as problem:
             raise self._unwritable(problem) from problem
-        self._parts.append(bag)
-        self._connections, self._bytes = {}, 0
-
-    def _whole(self) -> Path:
-        """The finished bag: the only part, or one of all parts' files."""
-        if self.split is None:
-            return self._parts[0]
-        whole = self._folder / "whole"
-        whole.mkdir()
-        for part in self._parts:
-            for file in part.iterdir():
-                if file.name != "metadata.yaml":
-                    file.rename(whole / file.name)
-        metadata = _joined([yaml.safe_load((part / "metadata.yaml").read_text("utf-8"))
-                            for part in self._parts])
-        (whole / "metadata.yaml").write_text(yaml.safe_dump(metadata), "utf-8")
-        return whole
+        return writer
 
     def _unwritable(self, problem: Exception) -> BadInput:
         return BadInput("bag", f"{self.path} cannot be written: {problem}; nothing of it is left")
@@ -264,38 +201,8 @@ def _check(topic: str, stamp_ns: int) -> None:
                        "the year 2038")
 
 
-def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """The metadata.yaml of a bag of several files, from that of each."""
-    infos = [part["rosbag2_bagfile_information"] for part in parts]
-    starts = [info["starting_time"]["nanoseconds_since_epoch"] for info in infos]
-    ends = [start + info["duration"]["nanoseconds"] for start, info in zip(starts, infos)]
-    topics: dict[str, dict[str, Any]] = {}
-    for topic in (topic for info in infos for topic in info["topics_with_message_count"]):
-        known = topics.setdefault(topic["topic_metadata"]["name"], topic | {"message_count": 0})
-        known["message_count"] += topic["message_count"]
-    return {"rosbag2_bagfile_information": infos[0] | {
-        "relative_file_paths": [path for info in infos for path in info["relative_file_paths"]],
-        "files": [file for info in infos for file in info["files"]],
-        "starting_time": {"nanoseconds_since_epoch": min(starts)},
-        "duration": {"nanoseconds": max(ends) - min(starts)},
-        "message_count": sum(info["message_count"] for info in infos),
-        "topics_with_message_count": list(topics.values()),
-    }}
-
-
 def _bytes(pixels: np.ndarray) -> np.ndarray:
     return pixels.reshape(-1).view(np.uint8)
-
-
-def _latched() -> list[Any]:
-    """What a publisher of /tf_static offers: who comes late gets the poses too."""
-    from rosbags import interfaces
-
-    forever = interfaces.QosTime(9223372036, 854775807)
-    return [interfaces.Qos(
-        interfaces.QosHistory.KEEP_LAST, 1, interfaces.QosReliability.RELIABLE,
-        interfaces.QosDurability.TRANSIENT_LOCAL, forever, forever,
-        interfaces.QosLiveliness.AUTOMATIC, forever, False)]
 
 
 def _rosbags() -> tuple[Any, Any]:

@@ -89,13 +89,15 @@ def run(args: argparse.Namespace) -> int:
     if completer.model.config.addressing != "point":
         raise BadSetting("this checkpoint names pixels by text; the benchmark times point tokens")
     folder = make_folder(args.out)
+    # First: a folder that cannot be used must not cost the figures.
+    error = None if args.data is None else error_over_queries(completer, args.data, "500")
     figures = measure(completer, frame, many, few, args.rounds)
     figures["throughput"] = throughput.measure(completer, frame, budgets, args.rounds)
     if args.curves:
         figures["curves"] = throughput.curves(
             completer, Frame(sample.image[cut], sample.truth[cut]), args.rounds)
-        if args.data is not None:
-            figures["curves"]["error"] = error_over_queries(completer, args.data, "500")
+        if error is not None:
+            figures["curves"]["error"] = error
         bench_plot.draw(Path(folder) / "bench.png", figures, completer.description)
     header = report.environment(
         args.command_line, completer.settings.model.checkpoint, completer.description)

@@ -23,7 +23,7 @@ from sdim_ros.tools.complete import (
     OF_MESSAGES, add_model_arguments, load_completer, make_folder, settings_from,
 )
 from sdim_ros.tools.datasets.catalogue import DATASETS, open_dataset
-from sdim_ros.tools.datasets.frames import Sample, frame_names
+from sdim_ros.tools.datasets.frames import Sample, frame_names, protocol_points
 from sdim_ros.tools.evaluation_rows import Crew, Rows
 from sdim_ros.tools.frame_judge import FrameJudge, Judged
 from sdim_ros.tools.predictions import Predictions, open_predictions
@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--void-clip", action="store_true",
                         help="judge VOID from 0.2 to 5 m only, as its authors do")
     parser.add_argument("--points", metavar="N|N%", help="draw N pixels or a share of them from "
-                        "the sparse map, or from gt where there is none; default: all")
+                        "the sparse map, or from gt where there is none; default: all, or what the "
+                        "protocol draws")
     parser.add_argument("--outliers", metavar="N%", help="replace a share of the input by noise")
     parser.add_argument("--axis", action="append", default=[], metavar="NAME=LEVEL,...",
                         help="a curve over inputs that get harder in one way: "
@@ -96,9 +97,16 @@ class Evaluation:
                 self.settings.model.quantization == "none"):
             raise BadInput("arguments", "--methods sdim_unquantized is to be held against smaller "
                            "weights: add --set model.quantization=int8 or int4")
-        if any(level.axis == "points" and level.value == 0 for level in levels):
+        if any(AXES[level.axis].draws and level.value == 0 for level in levels):
             self.settings = with_values(self.settings, {"input.on_empty_sparse": "answer"})
         self.dataset = open_dataset(args.data, args.dataset, void_clip=args.void_clip)
+        usual = protocol_points(self.dataset)
+        self.points = usual if args.points is None else args.points
+        self.off_protocol = [flag for flag, value, protocol in (
+            (f"--every {args.every}", args.every, 1),
+            (f"--outliers {args.outliers}", args.outliers, None),
+            (f"--points {args.points}", self.points, usual),
+            ("--void-clip", args.void_clip, False)) if value != protocol]
         names = frame_names(self.dataset)
         chosen = range(0, len(names), args.every)
         self.predictions: list[Predictions] = []
@@ -129,7 +137,9 @@ class Evaluation:
         folder = Path(self.settings.model.checkpoint or "-")
         files = sorted(folder.glob("*.*")) if folder.is_dir() else []
         weights = [[f.name, f.stat().st_size, f.stat().st_mtime] for f in files]
-        return {**asked, "weights": weights, **self._adapter()}
+        maps = [part for predictions in self.predictions
+                for part in predictions.files(run.name for run in self.runs if not run.level)]
+        return {**asked, "weights": weights, "maps": maps, **self._adapter()}
 
     def _adapter(self) -> dict[str, str]:
         """Name and checksum of the newest adapter: a node may save another while this runs."""
@@ -159,7 +169,7 @@ class Evaluation:
             BadInput, ModelFailed: there is no result of this run.
         """
         sample = self._sample(run.index)
-        frame = draw_input(sample, self.args.points, self.args.outliers, run.seed, run.level)
+        frame = draw_input(sample, self.points, self.args.outliers, run.seed, run.level)
         outside = {} if run.level else {
             p.method: p.read(run.name, frame.sparse.shape) for p in self.predictions}
         judged = self._judge(frame, sample.reference, run.seed, outside)
@@ -167,7 +177,7 @@ class Evaluation:
         if run.level:
             changes = {"axis": run.level.axis, "level": run.level.text}
         elif self.args.outliers and judged.dense is not None:
-            before = draw_input(sample, self.args.points, None, run.seed).sparse
+            before = draw_input(sample, self.points, None, run.seed).sparse
             changes = {"doubt": judge_doubts(before, frame.sparse, judged.dense.doubted)}
         result = dataclasses.replace(judged.result, **changes)
         return frame, sample.reference, dataclasses.replace(judged, result=result)
@@ -246,12 +256,10 @@ def _report(evaluation: Evaluation, results: Sequence[FrameResult], skipped: dic
     header |= {"skipped": skipped, "doubt_mode": evaluation.settings.doubt.mode}
     content = report.build(header, results)
     others = published.published_for(args.dataset or "")
-    changed = [f"--{name} {value}" for name, value, usual in (
-        ("every", args.every, 1), ("outliers", args.outliers, None),
-        ("points", None if args.dataset == "nyuv2" else args.points, None)) if value != usual]
-    if others and changed:
-        others["caveats"] = [f"This run is not the protocol ({' '.join(changed)}): its numbers are "
-                             "not to be held against these.", *others["caveats"]]
+    if others and evaluation.off_protocol:
+        others["caveats"] = [
+            f"This run is not the protocol ({' '.join(evaluation.off_protocol)}): its numbers are "
+            "not to be held against these.", *others["caveats"]]
     return content | ({"published": others} if others else {})
 
 

@@ -148,8 +148,9 @@ class FrameJudge:
         return self._random
 
     def _unquantized(self) -> Any | None:
-        """The same model with its whole weights, where it was made smaller."""
-        if self.completer is None or self.completer.settings.model.quantization == "none":
+        """The same model with its whole weights, where it is to stand beside a smaller one."""
+        if (self.completer is None or "sdim_unquantized" not in self.methods
+                or self.completer.settings.model.quantization == "none"):
             return None
         from sdim_ros.core.completer import Completer
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +55,11 @@ class Predictions:
                 f"{size[1]}x{size[0]}: expected the same size; it is never resized here, since "
                 "that makes depth up at edges")
         return depth
+
+    def files(self, names: Iterable[str]) -> list[list[Any]]:
+        """Path, size and time of change of the maps of these frames."""
+        paths = [self._path(name) for name in names]
+        return [[str(p), p.stat().st_size, p.stat().st_mtime] for p in paths if p is not None]
 
     def _path(self, name: str) -> Path | None:
         paths = (self.folder / (name + ending) for ending in ENDINGS)

@@ -149,7 +149,8 @@ class Replay:
         gallery: the frames for report.html.
     """
 
-    methods: tuple[str, ...] = METHODS
+    # A second model beside the one of the node may be more than the memory holds.
+    methods: tuple[str, ...] = tuple(name for name in METHODS if name != "sdim_unquantized")
 
     def __init__(self, args: argparse.Namespace, bag: Bag, topics: dict[str, str],
                  settings: Settings, completer: Any, rerun: RerunFile | None,

@@ -62,7 +62,7 @@ def parse_axis(text: str) -> list[Level]:
     """``"lines=8,16"`` as levels.
 
     Raises:
-        BadInput: an unknown axis, or a value that its kind cannot be.
+        BadInput: an unknown axis, or a value that it cannot have.
     """
     name, equals, values = text.partition("=")
     if name not in AXES or not equals:
@@ -84,6 +84,10 @@ def _value(name: str, text: str) -> float:
         raise BadInput("axis", f"--axis {name}={text}: expected {expected}") from None
     if not 0 <= value < float("inf"):
         raise BadInput("axis", f"--axis {name}={text}: expected {expected}, not below 0")
+    if name == "lines" and not 1 <= value <= LIDAR_BEAMS:
+        raise BadInput("axis", f"--axis lines={text}: expected 1 to {LIDAR_BEAMS} beams")
+    if name == "outliers" and value > 100:
+        raise BadInput("axis", f"--axis outliers={text}: expected at most 100% of the points")
     return value / 100 if kind == "share" else value
 
 
@@ -103,13 +107,8 @@ def draw_lines(frame: Frame, beams: float, seed: int) -> Frame:
     Dense depth is measured along the curves of the beams: a beam at elevation e is a cone, seen
     as y = f tan(e) sqrt(1 + (x / f)^2), sampled every 0.2 degrees. A sparse map counts as that of
     a LiDAR with 64 beams, evenly spaced over the map's elevations, and every (64 / beams)-th stays.
-
-    Raises:
-        BadInput: no beams, or more than the sparse map can hold.
     """
     known = frame.sparse > 0
-    if not 1 <= beams <= LIDAR_BEAMS:
-        raise BadInput("axis", f"--axis lines={beams:g}: expected 1 to {LIDAR_BEAMS} beams")
     camera = frame.camera or _usual_camera(frame)
     if np.count_nonzero(known) > DENSE_SHARE * known.size:
         hit = _scanned(camera, known.shape, int(beams), seed)

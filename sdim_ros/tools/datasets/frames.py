@@ -73,9 +73,12 @@ class Frames(Sequence[Sample]):
 
     Attributes:
         names: of all frames, known without reading them.
+        protocol_points: how many of the reference's points a benchmark has drawn as input; None =
+            its points are there, or it is none.
     """
 
     names: Sequence[str]
+    protocol_points: str | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -101,6 +104,11 @@ class Frames(Sequence[Sample]):
 def file_name(name: str) -> str:
     """Of a frame, where all lie in one folder: folders in its name become a part of the file's."""
     return name.replace("/", "__")
+
+
+def protocol_points(samples: Sequence[Sample]) -> str | None:
+    """As in `Frames`."""
+    return samples.protocol_points if isinstance(samples, Frames) else None
 
 
 def frame_names(samples: Sequence[Sample]) -> list[str]:

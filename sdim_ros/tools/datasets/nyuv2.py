@@ -99,6 +99,8 @@ class NyuLabelled(Frames):
         BadInput: a file is damaged.
     """
 
+    protocol_points = "500"
+
     def __init__(self, folder: Path) -> None:
         self.file = folder / LABELLED_FILE
         with _hdf5(self.file, "images", "depths") as file:

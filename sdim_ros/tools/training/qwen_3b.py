@@ -13,6 +13,7 @@ from sdim_ros.core.config import ModelSettings
 from sdim_ros.core.fusion import FusionConfig
 from sdim_ros.core.model import SdimConfig, SdimModel
 from sdim_ros.core.prompts import NumberFormat
+from sdim_ros.core.quantization import quantize
 from sdim_ros.tools.training import tiny
 
 # The section "sdim" of config/train.yaml.
@@ -66,4 +67,7 @@ def random_3b(settings: ModelSettings, layers: int | None = None) -> SdimModel:
             made = model.build(sizes, SDIM_3B, tokenizer)
     finally:
         torch.set_default_dtype(before)
-    return made.to(device).eval().requires_grad_(False)
+    made = made.to(device).eval().requires_grad_(False)
+    if settings.quantization != "none":
+        quantize(made, settings.quantization)
+    return made
