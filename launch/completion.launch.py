@@ -71,7 +71,7 @@ def generate_launch_description() -> LaunchDescription:
 def _processes(context) -> list[Node]:
     """The node, or one process of a node for each camera; and RViz, with the first camera."""
     namespace = LaunchConfiguration("namespace").perform(context)
-    cameras = ["/".join(filter(None, (namespace, camera)))
+    cameras = ["".join(f"/{part.strip('/')}" for part in (namespace, camera) if part.strip("/"))
                for camera in LaunchConfiguration("cameras").perform(context).split()]
     rviz = Node(
         package="rviz2", executable="rviz2", name="rviz",

@@ -356,6 +356,17 @@ def test_a_frame_that_nothing_can_be_asked_about_is_forgotten(monkeypatch) -> No
     assert learner.status.refused == {"nothing_to_ask": 1} and not learner.memory.frames
 
 
+def test_a_frame_whose_points_left_the_range_is_forgotten_when_it_is_to_judge() -> None:
+    learner = adaptation(judge_every=1)
+    learner.observe(frame(0))
+    assert learner.work() and learner.work() and learner.work()  # kept, learnt from, to judge
+    limits = with_values(learner.completer.settings, {"input.max_depth_m": 0.2})
+    learner.completer.reconfigure(limits)
+    assert learner.work() and not learner.work()
+    assert learner.status.refused == {"no_points": 1} and not learner.memory.frames
+    assert learner.status.state == "learning"
+
+
 def test_there_is_nothing_to_do_without_a_frame() -> None:
     learner = adaptation()
     assert not learner.work()

@@ -126,6 +126,30 @@ def test_points_move_to_where_the_pinhole_camera_sees_them(model, turn):
     assert not rectifier.sparse(np.zeros_like(sparse)).any()
 
 
+@pytest.mark.parametrize(("row", "col"), [(3, 5), (4, 310), (230, 8), (235, 316), (120, 2)])
+def test_points_find_their_place_in_a_lens_that_bends_much(row, col):
+    k = np.array([[250, 0, 160], [0, 250, 120], [0, 0, 1.0]])
+    bent, view = np.array([-0.37, 0.2, 0.002, 0.001, -0.07]), (150, 150, 160, 120)
+    raw_x, raw_y = cv2.initUndistortRectifyMap(
+        k, bent, np.eye(3), Camera(*view, 320, 240).matrix(), (320, 240),
+        cv2.CV_32FC1)  # exact: it goes from the rectified to the raw pixels
+    nearest = np.hypot(raw_x - col, raw_y - row).argmin()
+    sparse = np.zeros((240, 320), np.float32)
+    sparse[row, col] = 3
+    rectifier = Rectifier(make_info(k=k, d=bent, p=projection(*view)), 320, 240)
+    (there,) = np.argwhere(rectifier.sparse(sparse))
+    assert np.abs(there - np.unravel_index(nearest, sparse.shape)).max() <= 1
+
+
+def test_an_ideal_fisheye_is_no_pinhole():
+    info = make_info(model="equidistant", d=[0, 0, 0, 0], p=projection())
+    assert is_distorted(info) and not is_distorted(make_info(d=[0, 0, 0, 0, 0]))
+    sparse = np.zeros((240, 320), np.float32)
+    sparse[118, 310] = 2  # 150 px are half a radian, of which the tangent is 0.546
+    (there,) = np.argwhere(Rectifier(info, 320, 240).sparse(sparse))
+    assert there[1] == round(280 * np.tan(0.5) + 158)
+
+
 @pytest.mark.parametrize("model", BENT)
 def test_straight_edges_of_a_raw_image_become_straight(model):
     """A wall of two colours whose border is a vertical line in the world."""

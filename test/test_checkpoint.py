@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import huggingface_hub
@@ -305,6 +306,57 @@ def test_the_base_is_recognised_in_whatever_number_type_it_is_loaded(tmp_path: P
 def test_an_id_that_is_not_in_the_local_cache_fails_at_once_without_the_network() -> None:
     with pytest.raises(ModelUnavailable, match="allow_download is not set"):
         load("nobody/no-such-model-here", allow_untrained=True)
+
+
+def cached(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an id in a cache of Hugging Face, to be filled."""
+    cache, revision = folder / f"models--{name.replace('/', '--')}", "c" * 40
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text(revision)
+    (cache / "snapshots").mkdir()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder))
+    return cache / "snapshots" / revision
+
+
+def test_a_trained_checkpoint_loads_by_its_id(saved: Path, tmp_path: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(saved, cached(tmp_path, "alice/sdim", monkeypatch))
+    ours, theirs = load("alice/sdim").state_dict(), load(saved).state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_an_adapter_loads_by_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_adapted(tmp_path)
+    shutil.copytree(tmp_path / "adapter", cached(tmp_path / "hub", "alice/adapted", monkeypatch))
+    ours, theirs = load("alice/adapted").state_dict(), load(tmp_path / "adapter").state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_a_stock_model_of_the_hub_is_refused_before_its_weights_are_fetched(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = cached(tmp_path, "some/stock", monkeypatch)
+    checkpoint.save_stock(random_model(sharpen=1.0), folder)
+    for weights in folder.glob("*.safetensors"):
+        weights.unlink()
+    with pytest.raises(ModelUnavailable, match="some/stock: a stock .* no trained SDIM parts"):
+        load("some/stock")
+
+
+def test_a_folder_may_begin_with_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                ) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    checkpoint.save_stock(random_model(sharpen=1.0), tmp_path / "stock")
+    assert load("~/stock", allow_untrained=True).parameter_count() > 1000
+
+
+def test_a_device_that_is_too_small_is_named_with_the_remedy(
+        saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.")
+
+    monkeypatch.setattr(SdimModel, "to", full)
+    with pytest.raises(ModelUnavailable, match="cannot be put on cpu.*out of memory.*model.dtype"):
+        load(saved)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu"])

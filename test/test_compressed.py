@@ -132,6 +132,14 @@ def test_damaged_depth_is_refused_with_what_was_seen(form, data, words):
         read_compressed_depth(message(form, data), LIMIT)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_colours_of_16_bits_are_refused_as_nobody_says_how_many_are_used(channels):
+    deep = np.full((4, 5, channels), 3000, np.uint16)
+    with pytest.raises(BadInput, match="expected 8 bits a channel") as caught:
+        read_compressed_colour(message("bgr16; png", picture(".png", deep)), LIMIT)
+    assert caught.value.reason == "encoding"
+
+
 @pytest.mark.parametrize("data", [b"", bytes(50), picture(".webp", SMOOTH),
                                   picture(".jpg", SMOOTH)[:30]])
 def test_what_is_no_picture_is_refused_with_its_format(data):

@@ -192,7 +192,7 @@ def test_another_quantile_is_read_as_exactly_as_the_median(quantile: float) -> N
     model = random_model()
     prefix, asked = ask(model, 5)
     suffix = model.point_suffix(prefix, asked)[0]
-    path = engine.decode(model, prefix, suffix, "median", quantile)
+    path = engine.DigitPath.of(engine.spell(model, prefix, suffix, "median", quantile=quantile))
     for i, digits in enumerate(path.digits):
         logits = full_forwards(model, prefix, suffix[i], digits)
         assert_is_quantile(logits.softmax(-1).numpy(), digits, quantile)

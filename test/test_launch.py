@@ -60,7 +60,7 @@ def started():
 
 @launch_pytest.fixture
 def two_cameras():
-    return running(namespace="robot", cameras="front rear", respawn="false")
+    return running(namespace="/robot/", cameras="/front rear", respawn="false")
 
 
 @pytest.mark.skipif(not INSTALLED, reason="sdim_ros is not installed by colcon or pip")

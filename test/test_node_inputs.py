@@ -89,15 +89,20 @@ def test_disparity_of_the_same_camera_becomes_depth(peer):
         assert re.search("/disparity: .*'right_camera_optical'.*points", node.log())
 
 
-def test_depth_of_a_smaller_camera_is_reprojected_with_its_own_camera_info(peer):
+@pytest.mark.parametrize("first", ["info", "depth"])
+def test_depth_of_a_smaller_camera_is_reprojected_with_its_own_camera_info(peer, first):
     small = np.zeros((HEIGHT // 2, WIDTH // 2), np.float32)
     small[3, 4] = 2.0
     with NodeProcess() as node:
-        info = peer.publisher(CameraInfo, "sparse_depth/camera_info")
         peer.warm_up()
+        info = peer.publisher(CameraInfo, "sparse_depth/camera_info")
+        if first == "depth":
+            sent = peer.send(ros_process.colour_image(), ros_process.depth_image(small))
+            peer.spin_until(lambda: False, 0.5)
         info.publish(ros_process.camera_info(HEIGHT // 2, WIDTH // 2))
-        peer.spin_until(lambda: False, 0.3)
-        sent = peer.send(ros_process.colour_image(), ros_process.depth_image(small))
+        if first == "info":
+            peer.spin_until(lambda: False, 0.3)
+            sent = peer.send(ros_process.colour_image(), ros_process.depth_image(small))
         result = peer.result_of(sent)
         assert result is not None, node.log()
     assert np.unique(depth_of(result)).tolist() == [2.0]

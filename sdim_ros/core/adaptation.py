@@ -31,11 +31,9 @@ JUDGED_PIXELS = 128       # of each, at most
 IMPLAUSIBLE = 3.0         # times the usual error of the original weights: do not believe the frame
 BELIEVED_AFTER = 50       # such frames in a row: so it is now
 LARGEST_ERROR = 1.0       # of its depth; one wrong point must not outweigh a frame
-TOLERANCE = 0.01          # less is not clearly worse
-CHANCE = 2.0              # standard errors; nor is what is within them
-WARM_UP = 10              # steps
+TOLERANCE, CHANCE = 0.01, 2.0  # less, or within so many standard errors, is not clearly worse
+WARM_UP, CLIP = 10, 1.0   # steps; norm of the gradient
 SINGLE = 0.7              # of the lessons hide points one by one, the others in blocks or rows
-CLIP = 1.0
 WORSE_THAN_ORIGINAL = 2   # judgements in a row that are clear about it, then it pauses
 BACK_OFF, SPEED_UP = 0.5, 1.2  # of the learning rate, after weights were thrown away or used
 LORA = LoraSettings(rank=16, alpha=32.0)
@@ -73,8 +71,7 @@ class Adaptation:
         completer.forget_recordings()  # they know nothing of LoRA
         self._original = {n: p.detach().clone() for n, p in self._parameters.items()}
         self._good, self._good_version, self._version = self._original, ORIGINAL, ORIGINAL
-        self._worse, self._speed = 0, 1.0
-        self.total_steps = 0  # those that were rolled back too
+        self._worse, self._speed, self.total_steps = 0, 1.0, 0  # with steps rolled back
         self._judging: list[MemoryFrame] = []
         self._restart()
 
@@ -126,7 +123,9 @@ class Adaptation:
         elif self._since_judged >= self.settings.judge_every:
             self._judging = self._judges()
         else:
-            self._learn(self._next_lesson())
+            frame = self._next_lesson()
+            with self._forgetting(frame):
+                self._learn(frame)
         self.status.frames = len(self.memory.frames)
         return True
 
@@ -202,12 +201,7 @@ class Adaptation:
         """Gradients of one frame; with the last one of a step, the step."""
         frame.lessons += 1
         how, model = self.settings, self.completer.model
-        try:
-            posed = self._posed(frame)
-        except BadInput as problem:  # it would be tried again and again
-            self.status.refused[problem.reason] += 1
-            self.memory.frames.remove(frame)
-            return
+        posed = self._posed(frame)
         with self._using(self._master), self._training():
             loss, _ = supervised_loss(model, collate([posed], model.config, {}), LossWeights())
             if torch.isfinite(loss):
@@ -306,7 +300,7 @@ class Adaptation:
             for version, weights in ((self._good_version, self._good),
                                      (self._version, self._average)):
                 if version not in frame.error:
-                    with self._using(weights):
+                    with self._forgetting(frame), self._using(weights):
                         frame.error[version] = self._error(frame)
                     return
         self._conclude([(f.error[ORIGINAL], f.error[self._good_version], f.error[self._version])
@@ -342,6 +336,16 @@ class Adaptation:
         for frame in self.memory.frames:
             frame.error = {v: e for v, e in frame.error.items() if v in kept}
 
+    @contextmanager
+    def _forgetting(self, frame: MemoryFrame) -> Iterator[None]:
+        """Around its use: a frame that is of no use any more would be tried again and again."""
+        try:
+            yield
+        except BadInput as problem:
+            self.status.refused[problem.reason] += 1
+            for frames in (self._judging, self.memory.frames):
+                frames[:] = [kept for kept in frames if kept is not frame]
+
     @torch.no_grad()
     def _error(self, frame: MemoryFrame) -> float:
         """Sum of errors over sum of depths at judging points, when the others are shown."""
@@ -349,8 +353,6 @@ class Adaptation:
         truth = frame.judge_m[:JUDGED_PIXELS]
         said = self.completer.ask(Frame(frame.image, frame.sparse()), rows, cols).depth
         return float(np.minimum(np.abs(said - truth), LARGEST_ERROR * truth).sum() / truth.sum())
-
-    # --- Weights -----------------------------------------------------------------------------
 
     def _use(self, weights: Weights, version: int) -> None:
         """Let inference use these weights from now on."""

@@ -18,6 +18,8 @@ from sdim_ros.core.types import BadInput, Camera
 
 PINHOLE_MODELS = ("plumb_bob", "rational_polynomial")
 FISHEYE_MODELS = ("equidistant", "fisheye")
+# When the inverse of a lens is found: iterations, and the error that ends them, pixels.
+CONVERGED = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 100, 1e-6)
 
 
 def read_camera(info: Any, width: int, height: int) -> Camera:
@@ -64,7 +66,8 @@ def numbers(info: Any, name: str) -> np.ndarray:
 
 def is_distorted(info: Any) -> bool:
     """Whether the lens bends straight lines, so that a raw image is no pinhole image."""
-    return bool(numbers(info, "d").any())
+    bent = numbers(info, "d")
+    return bool(bent.any()) or (info.distortion_model in FISHEYE_MODELS and len(bent) == 4)
 
 
 class Rectifier:
@@ -104,7 +107,9 @@ class Rectifier:
         if not len(rows):
             return np.zeros_like(sparse)
         pixels = np.stack([cols, rows], axis=1).astype(np.float64)[:, None]
-        x, y = self._lens.undistortPoints(pixels, self._raw, self._bent)[:, 0].T
+        # Where a lens bends much, the usual number of iterations is several pixels short.
+        x, y = self._lens.undistortPoints(
+            pixels, self._raw, self._bent, criteria=CONVERGED)[:, 0].T
         points = sparse[measured, None] * np.stack([x, y, np.ones_like(x)], axis=1)
         return project_points(points @ self._turn.T, self.camera, None, 0.0, np.inf)
 
@@ -168,10 +173,10 @@ def _lens(model: str, distortion: np.ndarray) -> Any:
     Raises:
         BadInput: ``distortion_model``.
     """
+    if model in FISHEYE_MODELS and len(distortion) == 4:  # all 0: it bends as the angle does
+        return cv2.fisheye
     if not distortion.any() or (model in PINHOLE_MODELS and len(distortion) in (4, 5, 8, 12, 14)):
         return cv2
-    if model in FISHEYE_MODELS and len(distortion) == 4:
-        return cv2.fisheye
     raise BadInput(
         "distortion_model", f"distortion model '{model}' with {len(distortion)} numbers: expected "
         f"{', '.join(PINHOLE_MODELS)} (4, 5, 8, 12 or 14 numbers) or {', '.join(FISHEYE_MODELS)} "

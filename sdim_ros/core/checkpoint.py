@@ -82,9 +82,15 @@ def load(settings: ModelSettings, *, merge: bool = True) -> SdimModel:
         raise ModelUnavailable(
             f"checkpoint {source}: {len(broken)} tensors hold values that are not finite, the "
             f"first is {broken[0]}; get a good copy")
-    model = model.to(device=device, dtype=dtype)
-    if merge:
-        merge_lora(model)
+    try:
+        model = model.to(device=device, dtype=dtype)
+        if merge:
+            merge_lora(model)
+    except RuntimeError as problem:  # of memory, or of a GPU that fails
+        raise ModelUnavailable(
+            f"checkpoint {source}: it cannot be put on {device} as {dtype} "
+            f"({str(problem).splitlines()[0]}); free memory there, or set model.device, "
+            "model.dtype or model.quantization") from problem
     if settings.quantization != "none":
         # Imported here, since few use it: it imports the model.
         from sdim_ros.core.quantization import quantize
@@ -115,7 +121,7 @@ def load_base(name: str, revision: str | None, *, local_only: bool, dtype: torch
             revision = folder.name  # a snapshot is named by its commit
         else:
             name = str(folder.resolve())  # it may be loaded from another folder
-        model = network.load_stock(str(folder), local_only=True, dtype=dtype, config=config)
+        model = network.load_stock(folder, dtype=dtype, config=config)
     except OSError as problem:
         hint = "; allow the download (model.allow_download, or --allow-download), or name a " \
             "local folder" if local_only and not folder.is_dir() else ""
@@ -168,7 +174,7 @@ def _load(source: str, settings: ModelSettings, dtype: torch.dtype) -> SdimModel
             raise ModelUnavailable(
                 f"checkpoint {folder}: there is no such folder, and it is no Hugging Face id "
                 "(owner/name) either")
-        return _load_stock(source, settings, dtype, "no such folder, taken as a Hugging Face id: ")
+        folder = _snapshot(source, settings)
     if (folder / "sdim.json").is_file():
         return _load_adapter(folder, settings, dtype)
     if not (folder / "config.json").is_file():
@@ -177,7 +183,25 @@ def _load(source: str, settings: ModelSettings, dtype: torch.dtype) -> SdimModel
             "`sdim train` wrote")
     if "sdim" in _read_json(folder / "config.json"):
         return _load_whole(folder)
-    return _load_stock(source, settings, dtype, "")
+    return _load_stock(folder, source, settings, dtype)
+
+
+def _snapshot(name: str, settings: ModelSettings) -> Path:
+    """The folder of a Hugging Face id in the local cache, fetched where that is allowed."""
+    local = not settings.allow_download
+    try:
+        # The descriptions first: gigabytes of a model that will be refused are not fetched.
+        folder = Path(snapshot_download(name, local_files_only=local, allow_patterns="*.json"))
+        if (folder / "sdim.json").is_file() or settings.allow_untrained or (
+                "sdim" in _read_json(folder / "config.json")):
+            snapshot_download(name, local_files_only=local, allow_patterns=BASE_FILES)
+        return folder
+    except OSError as problem:
+        hint = "it is not in the local cache and model.allow_download is not set" if local else (
+            str(problem).strip().splitlines()[0])
+        raise ModelUnavailable(
+            f"checkpoint {name}: no such folder, and taken as a Hugging Face id {hint}"
+            ) from problem
 
 
 def _load_whole(folder: Path) -> SdimModel:
@@ -214,20 +238,17 @@ def _load_adapter(folder: Path, settings: ModelSettings, dtype: torch.dtype) -> 
     return model
 
 
-def _load_stock(source: str, settings: ModelSettings, dtype: torch.dtype, found: str
+def _load_stock(folder: Path, source: str, settings: ModelSettings, dtype: torch.dtype
                 ) -> SdimModel:
     if not settings.allow_untrained:
         raise ModelUnavailable(
-            f"checkpoint {source}: {found}a stock Qwen2.5-VL has no trained SDIM parts, so its "
+            f"checkpoint {source}: a stock Qwen2.5-VL has no trained SDIM parts, so its "
             "depths would mean nothing; name a folder that `sdim train` wrote, use the embedded "
             "checkpoint (empty name), or set model.allow_untrained to time it")
     try:
-        return network.load_stock(source, local_only=not settings.allow_download, dtype=dtype,
-                                  config=SdimConfig())
+        return network.load_stock(folder, dtype=dtype, config=SdimConfig())
     except OSError as problem:
-        hint = "" if settings.allow_download else (
-            "; it is not in the local cache and model.allow_download is not set")
-        raise ModelUnavailable(f"checkpoint {source}: {problem}{hint}") from problem
+        raise ModelUnavailable(f"checkpoint {source}: {problem}") from problem
 
 
 def _weights(folder: Path, name: str, checksum: str) -> dict[str, torch.Tensor]:

@@ -61,7 +61,7 @@ class Completer:
         self._together = self.model.device.type == "cuda"
         if settings.model.compile and self._together:
             self.model.steps = compiled()
-        self._recorder = Recorder() if self._together else None
+        self._recorder = Recorder(self.model.device) if self._together else None
         self._asker = self.asker()
         self.recent: RecentErrors | None = None
 

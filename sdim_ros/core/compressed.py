@@ -36,8 +36,10 @@ def read_compressed_colour(message: Any, max_pixels: int) -> np.ndarray:
     _check_picture(data, f"compressed image of format '{message.format}'", _PICTURES, max_pixels,
                    colour=True)
     # A camera's intrinsics are those of the pixels as they are stored.
-    how = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    how = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
     image = cv2.imdecode(np.frombuffer(data, np.uint8), how)
+    if image is not None and image.dtype != np.uint8:  # Pillow calls three channels of 16 bits RGB
+        raise _too_deep(f"compressed image of format '{message.format}'", str(image.dtype))
     if image is None:
         raise BadInput("encoding", f"compressed image of format '{message.format}' is damaged: "
                        "expected a whole JPEG or PNG; check the link to the publisher")
@@ -84,11 +86,15 @@ def _check_picture(data: bytes, what: str, formats: tuple[str, ...], max_pixels:
         with Image.open(io.BytesIO(data), formats=formats) as picture:
             check_size(picture, max_pixels)
             if colour and picture.mode not in _COLOUR_MODES:
-                raise BadInput("encoding", f"{what} has pixels of kind {picture.mode}: expected 8 "
-                               "bits a channel; which of 16 bits are used is not said")
+                raise _too_deep(what, picture.mode)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as problem:
         raise BadInput("encoding", f"{what} cannot be decoded: expected {' or '.join(formats)}; "
                        "set the publisher's codec") from problem
+
+
+def _too_deep(what: str, kind: str) -> BadInput:
+    return BadInput("encoding", f"{what} has pixels of kind {kind}: expected 8 bits a channel; "
+                    "which of 16 bits are used is not said")
 
 
 def _decode_png(data: bytes, max_pixels: int) -> np.ndarray:

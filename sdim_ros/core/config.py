@@ -97,7 +97,7 @@ class SyncSettings:
 class OutputSettings:
     encoding: str = setting(
         "32FC1", "Depth image: 32FC1 in metres with NaN = unknown, or 16UC1 in millimetres with "
-        "0 = unknown.", choices=("32FC1", "16UC1"))
+        "0 = unknown or over 65.535 m.", choices=("32FC1", "16UC1"))
     min_confidence: float = setting(
         0.0, "Depths of lower confidence are published as unknown.", low=0.0, high=1.0)
     max_rate_hz: float = setting(

@@ -57,10 +57,9 @@ def following(positions: Tensor, length: int) -> Tensor:
     return positions.max() + steps.expand(3, -1)
 
 
-def decode(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str,
-           quantile: float = 0.5) -> DigitPath:
+def decode(model: SdimModel, prefix: Prefix, suffix: Tensor, readout: str) -> DigitPath:
     """Decode one whole number per query; see ``spell``."""
-    return DigitPath.of(spell(model, prefix, suffix, readout, quantile=quantile))
+    return DigitPath.of(spell(model, prefix, suffix, readout))
 
 
 @torch.no_grad()
@@ -231,8 +230,8 @@ def text_suffixes(model: SdimModel, xs: np.ndarray, ys: np.ndarray, values: np.n
             yield part, model.embed(torch.tensor([ids[i] for i in part]))
 
 
-def interval(path: DigitPath, number: NumberFormat, mass: float = 0.8) -> np.ndarray:
-    """Half width of the interval that holds ``mass`` of the model's probability.
+def interval(path: DigitPath, number: NumberFormat) -> np.ndarray:
+    """Half width of the interval that holds 80 % of the model's probability.
 
     At each slot the digits beside the path carry known mass over known ranges; inside of a
     range it is taken as uniform. This costs no further pass.
@@ -266,4 +265,4 @@ def interval(path: DigitPath, number: NumberFormat, mass: float = 0.8) -> np.nda
         inside = (u - (reached[rows, i] - weight[rows, i])) / np.maximum(weight[rows, i], 1e-12)
         return low[rows, i] + np.clip(inside, 0, 1) * width[rows, i]
 
-    return (quantile(0.5 + mass / 2) - quantile(0.5 - mass / 2)) / 2
+    return (quantile(0.9) - quantile(0.1)) / 2

@@ -22,9 +22,14 @@ class Recorder:
 
     What a function reads besides its inputs must stay where it is: weights may change in place,
     not be replaced.
+
+    Args:
+        device: of all tensors.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        # One for all: recordings share memory where they were made on the same stream.
+        self._device, self._stream = device, torch.cuda.Stream(device)
         self._recordings: OrderedDict[Hashable, _Recording] = OrderedDict()
         self._memory = torch.cuda.graph_pool_handle()
 
@@ -41,28 +46,29 @@ class Recorder:
             name: tells functions, and all that they depend on besides the inputs' shapes, apart.
         """
         key = name, tuple((x.shape, x.dtype) for x in inputs)
-        if key not in self._recordings:
-            while len(self._recordings) >= MOST_GRAPHS:
-                self._recordings.popitem(last=False)
-            self._recordings[key] = _Recording(function, inputs, self._memory)
-        self._recordings.move_to_end(key)
-        return self._recordings[key].play(inputs)
+        with torch.cuda.device(self._device):  # the streams of a thread are those of its GPU
+            if key not in self._recordings:
+                while len(self._recordings) >= MOST_GRAPHS:
+                    self._recordings.popitem(last=False)
+                self._recordings[key] = _Recording(
+                    function, inputs, self._memory, self._stream)
+            self._recordings.move_to_end(key)
+            return self._recordings[key].play(inputs)
 
 
 class _Recording:
     """One graph with the memory that it reads and writes."""
 
     def __init__(self, function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor],
-                 memory: tuple) -> None:
+                 memory: tuple, stream: torch.cuda.Stream) -> None:
         self._inputs = [x.clone(memory_format=torch.contiguous_format) for x in inputs]
         # Before a recording the libraries have to choose their kernels and take their memory.
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
             function(*self._inputs)
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=memory):
+        with torch.cuda.graph(self._graph, pool=memory, stream=stream):
             self._outputs = tuple(function(*self._inputs))
 
     def play(self, inputs: Sequence[Tensor]) -> Tensors:

@@ -357,26 +357,25 @@ def build(qwen_config: dict[str, Any], config: SdimConfig,
                      config, tokenizer)
 
 
-def load_stock(source: str, *, local_only: bool, dtype: torch.dtype,
-               config: SdimConfig) -> SdimModel:
-    """A stock Qwen2.5-VL (folder or Hugging Face id) with untrained SDIM parts."""
+def load_stock(folder: Path, *, dtype: torch.dtype, config: SdimConfig) -> SdimModel:
+    """The stock Qwen2.5-VL of a folder, with untrained SDIM parts."""
     disable_progress_bar()
     qwen, found = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-        source, local_files_only=local_only, dtype=dtype, use_safetensors=True,
+        folder, local_files_only=True, dtype=dtype, use_safetensors=True,
         output_loading_info=True)
     lacking = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
     if lacking:  # transformers would go on with random ones
         raise OSError(f"{len(lacking)} of its tensors are missing or of another size, first "
                       f"{lacking[0]}; get a good copy")
-    return SdimModel(qwen, config, load_tokenizer(source, local_only=local_only)).to(dtype)
+    return SdimModel(qwen, config, load_tokenizer(folder)).to(dtype)
 
 
-def load_tokenizer(source: str | Path, *, local_only: bool = True) -> PreTrainedTokenizerFast:
-    """The tokenizer of a folder or Hugging Face id; never runs remote code."""
-    path = Path(source) / "tokenizer.json"
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a folder; never runs remote code."""
+    path = Path(folder) / "tokenizer.json"
     if path.is_file():
         return PreTrainedTokenizerFast(tokenizer_file=str(path))
-    return AutoTokenizer.from_pretrained(str(source), local_files_only=local_only)
+    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
 
 
 def random_twin(model: SdimModel, seed: int) -> SdimModel:

@@ -113,7 +113,6 @@ class Worker(Generic[Job]):
         extra: Callable[[Ticket], float | None] | None = None,
         watchdog_s: float = 60.0,
         max_restarts_per_minute: int = 3,
-        name: str = "sdim_worker",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.watchdog_s = watchdog_s
@@ -121,7 +120,6 @@ class Worker(Generic[Job]):
         self._handle = handle
         self._on_error = on_error
         self._extra = extra
-        self._name = name
         self._clock = clock
         self._changed = threading.Condition()
         self._waiting: Job | None = None
@@ -258,7 +256,7 @@ class Worker(Generic[Job]):
     def _start_thread(self) -> None:
         self._ticket = Ticket(self._clock, self._newest)
         self._thread = threading.Thread(
-            target=self._serve, args=(self._ticket,), name=self._name, daemon=True)
+            target=self._serve, args=(self._ticket,), name="sdim_worker", daemon=True)
         self._thread.start()
 
     def _abandon_thread(self) -> None:

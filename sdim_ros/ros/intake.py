@@ -12,6 +12,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
 from sdim_ros.core.config import SOURCES, Settings, sources_of
+from sdim_ros.core.first_infos import OWN_INFO, FirstInfos
 from sdim_ros.core.frame_reader import Job
 from sdim_ros.core.sensor_data import stamp_ns
 from sdim_ros.core.synchronizer import FrameSynchronizer
@@ -45,8 +46,9 @@ class Intake:
         self._node, self._topics, self._settings = node, topics, settings
         self._health, self._submit, self._is_wanted = health, submit, is_wanted
         self._skipped: Counter[str] = Counter()
-        self._infos: dict[str, CameraInfo] = {}
-        self._waiting: tuple[Image, Mapping[str, Any]] | None = None  # for camera_info
+        self._infos = FirstInfos(
+            self._send, lambda _: health.drops.count("no_camera_info"),
+            lambda: node.count_publishers(topics[OWN_INFO]) > 0)
         self._last_submit_s = -float("inf")
         self._sync = FrameSynchronizer(
             settings.sync, self._on_frame, self._on_frame_error,
@@ -83,7 +85,7 @@ class Intake:
 
     def close(self) -> None:
         """Stop listening."""
-        self._drop_waiting()
+        self._infos.drop()
         if self._subscriptions is not None:
             self._subscriptions.close()
         self._subscriptions, self._is_resting = None, False
@@ -95,7 +97,7 @@ class Intake:
 
     def reset(self) -> None:
         """Time has jumped: what waits is of another time."""
-        self._drop_waiting()
+        self._infos.drop()
         self._sync.reset()
 
     def check(self) -> None:
@@ -105,9 +107,11 @@ class Intake:
         if self.why_not_listening:
             return
         self._sync.expire()
+        self._infos.expire()
         waited_s = time.monotonic() - self._listening_since_s
-        if "camera_info" not in self._infos and waited_s >= self._settings.sync.warn_after_s:
-            self._drop_waiting()
+        warn_after_s = self._settings.sync.warn_after_s
+        if "camera_info" not in self._infos.latest and waited_s >= warn_after_s:
+            self._infos.drop()
             self._health.drops.warn(
                 self._topics["camera_info"], "no_camera_info", f"no message for {waited_s:.0f} s: "
                 "expected the intrinsics of the image; frames are dropped until it comes, check "
@@ -134,14 +138,14 @@ class Intake:
         elif not self._is_resting and time.monotonic() - self._wanted_at_s >= UNHEARD_S:
             self._is_resting = True
             subscriptions.close_frames()
-            self._drop_waiting()
+            self._infos.drop()
             self._sync.restart()  # what waits there would wait for ever
 
     def _on_message(self, role: str, message: Any) -> None:
         topic = self._topics[role]
         self._health.count_message(topic)
         if isinstance(message, CameraInfo):
-            self._on_info(role, message)
+            self._infos.add_info(role, message)
             return
         try:
             self._doubt_future(topic, message)
@@ -157,24 +161,13 @@ class Intake:
                 topic, "future", f"stamp of {ahead_s:.0f} s in the future: expected the present; "
                 "are the clocks of the machines in step, does use_sim_time fit?")
 
-    def _on_info(self, role: str, message: CameraInfo) -> None:
-        self._infos[role] = message
-        if role == "camera_info" and self._waiting is not None:
-            waiting, self._waiting = self._waiting, None
-            self._send(*waiting)
-
     def _on_frame(self, image: Image, sparse: Mapping[str, Any]) -> None:
         depth = sparse.get("sparse_depth")
         if isinstance(depth, Image) and depth.encoding == "mono16":
             self._node.get_logger().warning(
                 f"{self._topics['sparse_depth']}: encoding mono16 is read as 16UC1, millimetres; "
                 "have the driver say 16UC1", once=True)
-        if "camera_info" in self._infos:
-            self._send(image, sparse)
-        else:
-            # Topics are not ordered: the first camera_info may come just after its image.
-            self._drop_waiting()
-            self._waiting = (image, sparse)
+        self._infos.add(image, sparse)
 
     def _send(self, image: Image, sparse: Mapping[str, Any]) -> None:
         now_s, rate_hz = time.monotonic(), self._settings.output.max_rate_hz
@@ -185,13 +178,8 @@ class Intake:
         else:
             self._last_submit_s = now_s
             self._submit(Job(
-                image, sparse, self._infos["camera_info"],
-                self._infos.get("sparse_camera_info"), self._settings, time.perf_counter()))
-
-    def _drop_waiting(self) -> None:
-        if self._waiting is not None:
-            self._waiting = None
-            self._health.drops.count("no_camera_info")
+                image, sparse, self._infos.latest["camera_info"],
+                self._infos.latest.get(OWN_INFO), self._settings, time.perf_counter()))
 
     def _on_frame_error(self, problem: Exception) -> None:
         self._health.drops.add(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sdim_ros.core.config import SOURCES, Settings, sources_of
+from sdim_ros.core.first_infos import OWN_INFO, PATIENCE_S, FirstInfos
 from sdim_ros.core.frame_reader import Job
 from sdim_ros.core.images import read_depth_image
 from sdim_ros.core.projection import clean_depth
@@ -24,7 +25,7 @@ from sdim_ros.tools.bags.reading import Bag
 from sdim_ros.tools.bags.topics import Reference
 from sdim_ros.tools.bags.tf_tree import MOVING, STATIC, TfTree
 
-INFOS = ("camera_info", "sparse_camera_info")
+INFOS = ("camera_info", OWN_INFO)
 # How long after its image a ground truth may have been recorded, in the bag's time.
 REFERENCE_WAIT_NS = 1_000_000_000
 
@@ -83,10 +84,10 @@ class BagSets:
                   if role not in SOURCES or role in wanted}
         self._names, self._reference = topics, reference
         self.poses, self.skipped, self.now_ns = TfTree(), Tally(), bag.start_ns
-        self._needs_poses = "sparse_camera_info" in topics or (
+        self._needs_poses = OWN_INFO in topics or (
             "points" in topics and not settings.projection.extrinsics)
-        self._infos: dict[str, Any] = {}
-        self._waiting: tuple[Any, Mapping[str, Any]] | None = None  # for camera_info
+        self._infos = FirstInfos(
+            self._make, self._dropped, lambda: OWN_INFO in topics, self._seconds)
         self._held: deque[tuple[int, Job]] = deque()  # until this time of the bag
         self._references: deque[tuple[int, Any]] = deque()
         self._last_set_ns = -2**63
@@ -94,15 +95,17 @@ class BagSets:
             round(settings.projection.tf_timeout_s * 1e9) if self._needs_poses else 0,
             REFERENCE_WAIT_NS if reference.topic else 0)
         self._sync = FrameSynchronizer(
-            settings.sync, self._on_frame, _raise,
+            settings.sync, self._infos.add, _raise,
             topics={role: topic for role, topic in topics.items() if role not in INFOS},
-            together=sources_of(settings.input.sources),
-            clock=lambda: (self.now_ns - bag.start_ns) / 1e9)
+            together=sources_of(settings.input.sources), clock=self._seconds)
 
     @property
     def counters(self) -> Counter[str]:
         """Images, sets and resets, as the node counts them."""
         return self._sync.counters
+
+    def _seconds(self) -> float:
+        return (self.now_ns - self._bag.start_ns) / 1e9
 
     def __iter__(self) -> Iterator[Set]:
         roles: dict[str, list[str]] = {}
@@ -125,29 +128,20 @@ class BagSets:
                 self._take(role, message)
             yield from self._due()
         # Nothing comes any more: who waits goes on with what there is.
-        self.now_ns += round((self._settings.sync.timeout_s + 1) * 1e9)
+        self.now_ns += round((self._settings.sync.timeout_s + PATIENCE_S) * 1e9)
         self._sync.expire()
+        self._infos.expire()
         yield from self._due(everything=True)
         self._finish()
 
     def _take(self, role: str, message: Any) -> None:
         if role in INFOS:
-            self._infos[role] = message
-            if role == "camera_info" and self._waiting is not None:
-                waiting, self._waiting = self._waiting, None
-                self._make(*waiting)
+            self._infos.add_info(role, message)
             return
         try:
             self._sync.add(role, message)
         except BadInput as problem:
             self.skipped.add(problem.reason, f"{self._names[role]}: {problem}")
-
-    def _on_frame(self, image: Any, sparse: Mapping[str, Any]) -> None:
-        if "camera_info" in self._infos:
-            self._make(image, sparse)
-        else:  # the first camera_info may come just after its image
-            self._drop_waiting()
-            self._waiting = (image, sparse)
 
     def _make(self, image: Any, sparse: Mapping[str, Any]) -> None:
         rate_hz = self._settings.output.max_rate_hz
@@ -155,8 +149,8 @@ class BagSets:
             self.skipped.add("over output.max_rate_hz", f"more than {rate_hz} sets a second")
             return
         self._last_set_ns = self.now_ns
-        job = Job(image, sparse, self._infos["camera_info"],
-                  self._infos.get("sparse_camera_info"), self._settings, time.perf_counter())
+        job = Job(image, sparse, self._infos.latest["camera_info"],
+                  self._infos.latest.get(OWN_INFO), self._settings, time.perf_counter())
         self._held.append((self.now_ns + self._hold_ns, job))
 
     def _due(self, everything: bool = False) -> Iterator[Set]:
@@ -179,14 +173,12 @@ class BagSets:
         slop_ns = 0 if self._reference.same_stamp else round(self._settings.sync.slop_s * 1e9)
         return None if nearest is None or nearest[0] > slop_ns else nearest[2]
 
-    def _drop_waiting(self) -> None:
-        if self._waiting is not None:
-            self._waiting = None
-            self.skipped.add("no_camera_info", f"{self._names['camera_info']}: no message came "
-                             "before the next set: expected it before its images")
+    def _dropped(self, role: str) -> None:
+        self.skipped.add("no_camera_info", f"{self._names[role]}: no message came before the next "
+                         "set: expected it before its images")
 
     def _finish(self) -> None:
-        self._drop_waiting()
+        self._infos.drop()
         counters = self._sync.counters
         unpaired = counters["unpaired"] + self._sync.waiting
         sources = " and ".join(self._names[name] for name in SOURCES if name in self._names)
