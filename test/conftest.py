@@ -12,8 +12,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Several processes run side by side: each with one thread, read when PyTorch loads.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
-# Domains over 101 use ports that Linux gives away to others; those over 50 are of live runs.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 50)
+# Each process of a run has its own. Domains over 101 use ports that Linux gives away to others;
+# those over 50 are of live runs.
+RUN = int(os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid():x}"), 16)
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+os.environ["ROS_DOMAIN_ID"] = str(1 + (RUN + WORKER) % 50)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 LOGS = tempfile.TemporaryDirectory(prefix="sdim_ros_log_")
 os.environ["ROS_LOG_DIR"] = LOGS.name

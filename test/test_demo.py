@@ -62,6 +62,9 @@ def test_a_missed_bar_is_said_and_is_no_failure(recording, tmp_path, monkeypatch
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("the model leaves MAE as it is") == 1
     assert said.count("best classical fill MISSED: MAE") == 2
+    for name in ("random", "stereo"):
+        assert {path.name for path in (tmp_path / name).iterdir()} >= {
+            "overview.png", "report.json", "demo.mcap"}
 
 
 def test_the_bag_holds_inputs_and_outputs_with_matching_stamps(recording, tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 pytest.importorskip("rclpy")
@@ -11,19 +9,19 @@ pytest.importorskip("rclpy")
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from ros_process import NodeProcess
+from std_srvs.srv import SetBool
 
 
-def test_twenty_times_up_and_down_and_it_still_works(peer):
+def test_twenty_times_up_and_down_and_it_still_works(peer, tmp_path):
     with NodeProcess(parameters={"autostart": False}) as node:
         for _ in range(20):
-            started = time.monotonic()
             for transition in ("configure", "activate", "deactivate", "cleanup"):
                 assert peer.transition(transition), (transition, node.log())
-            assert time.monotonic() - started < 5
         assert peer.state() == "unconfigured"
+        assert peer.set_parameters(model__checkpoint=str(tmp_path)).successful
         assert peer.transition("configure") and peer.transition("activate")
         peer.warm_up()
-        assert node.stop()[0] == 0, node.log()
+        assert node.stop() == 0, node.log()
 
 
 def test_states_are_those_of_the_documentation(peer):
@@ -42,6 +40,20 @@ def test_states_are_those_of_the_documentation(peer):
         peer.warm_up()
         assert peer.transition("active_shutdown")
         assert peer.state() == "finalized"
+
+
+def test_who_disables_an_inactive_node_finds_it_disabled_when_it_is_active(peer):
+    def enable(wanted):
+        return peer.call(SetBool, "/completion_node/enable", SetBool.Request(data=wanted)).success
+
+    reports = {"autostart": False, "diagnostics.period_s": 0.1}
+    with NodeProcess(parameters=reports) as node:
+        assert peer.transition("configure") and enable(False) and peer.transition("activate")
+        assert peer.spin_until(
+            lambda: "disabled" in peer.diagnosed("sync").get("message", "")), node.log()
+        assert peer.node.count_subscribers("image") == 0
+        assert enable(True)
+        peer.warm_up()
 
 
 def test_an_impossible_transition_changes_nothing_or_ends_the_process(peer):
@@ -66,9 +78,7 @@ def test_deactivate_during_a_frame_discards_its_result(peer):
         assert peer.spin_until(lambda: peer.diagnosed("worker").get("state") == "idle")
         sent = peer.send_good()
         assert peer.spin_until(lambda: peer.diagnosed("worker").get("state") == "busy"), node.log()
-        started = time.monotonic()
         assert peer.transition("deactivate")
-        assert time.monotonic() - started < 5
         assert peer.transition("activate")
         peer.warm_up()
         assert peer.result_of(sent, timeout_s=0) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import numpy as np
 import pytest
@@ -131,10 +132,12 @@ def test_repeated_faults_are_all_counted_but_logged_once(running):
     peer, node = running
     before, log_start = dropped(peer, "model_failed"), len(node.log())
     peer.spin_until(lambda: False, 5.1)  # so that the last line of this kind is old
+    started = time.monotonic()
     for i in range(10):
         peer.send(ros_process.colour_image(first=ros_process.FAIL), good_depth())
         assert peer.spin_until(lambda i=i: dropped(peer, "model_failed") == before + i + 1)
-    assert node.log()[log_start:].count("told to fail") == 1
+    most = 1 + (time.monotonic() - started) // 5  # a line every five seconds
+    assert 1 <= node.log()[log_start:].count("told to fail") <= most < 10
 
 
 def test_padded_rows_and_big_endian_data_are_read_right(running):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from sdim_ros.core.config import Setting, Settings, leaves
 from sdim_ros.core.projection import pose_matrix
 from sdim_ros.core.topics import INPUTS, OUTPUTS, TRANSPORTS
+from sdim_ros.tools import cli
 from sdim_ros.tools.cli import VERBS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -55,9 +57,22 @@ def test_the_topics_of_the_readme_are_those_of_the_node() -> None:
     assert set(topics("input")) == {*INPUTS.values(), *transported}
 
 
-def test_every_command_of_the_readme_exists() -> None:
-    used = set(re.findall(r"^sdim (\w+)", README, re.M))
-    assert used and used <= set(VERBS)
+DOCUMENTS = ("README.md", "benchmarks/README.md", "sdim_ros/checkpoints/tiny/README.md")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_of_the_documents_exists_with_its_flags(document: str) -> None:
+    text = (REPOSITORY / document).read_text(encoding="utf-8")
+    # In a block, where lines may go on, or in code within a sentence, which may break anywhere.
+    commands = re.findall(r"^sdim (\w+)((?:\\\n|[^\n])*)", text, re.M)
+    commands += re.findall(r"`sdim (\w+)([^`]*)`", text)
+    assert len(commands) > 3
+    for verb, words in commands:
+        assert verb in VERBS, verb
+        parser = argparse.ArgumentParser()
+        cli._tool(verb).add_arguments(parser)
+        flags = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", words))
+        assert flags <= set(parser._option_string_actions), (verb, words)
 
 
 def test_every_file_that_the_readme_points_to_is_there() -> None:

@@ -14,6 +14,7 @@ pytest.importorskip("rclpy")
 
 import ros_process
 from ros_process import FakeCompleter, NodeProcess, Peer
+from test_worker import wait_until
 
 from sdim_ros.core.config import Settings, with_values
 from sdim_ros.core.evidence import RecentErrors
@@ -126,14 +127,17 @@ def test_who_waits_for_a_model_that_hangs_shows_no_life():
     """Else no watchdog would ever notice that the model is lost to all cameras."""
     shared = SharedModel(FakeCompleter)
     first, second = shared.completer(Settings()), shared.completer(Settings())
-    hanging, beats, done = threading.Event(), [], threading.Event()
+    beats = []
+    inside, hanging, hangs, done = (threading.Event() for _ in range(4))
 
     def hang():
         with first.turn(lambda: None) as living:
+            inside.set()
             while not hanging.is_set():  # it works
                 living()
                 time.sleep(0.05)
-            done.wait(10)
+            hangs.set()
+            done.wait(30)
 
     def wait():
         with second.turn(lambda: beats.append(time.monotonic())):
@@ -141,12 +145,12 @@ def test_who_waits_for_a_model_that_hangs_shows_no_life():
 
     threads = [threading.Thread(target=hang), threading.Thread(target=wait)]
     threads[0].start()
-    time.sleep(0.1)
+    assert inside.wait(10)
     threads[1].start()
-    time.sleep(1.0)
-    assert len(beats) >= 3  # the first works, so the second waits in peace
+    wait_until(lambda: len(beats) >= 3)  # the first works, so the second waits in peace
     hanging.set()
-    time.sleep(0.5)
+    assert hangs.wait(10)
+    time.sleep(1.0)  # a beat that was on its way
     before = len(beats)
     time.sleep(1.0)
     assert len(beats) == before
@@ -167,6 +171,6 @@ def test_one_process_serves_two_cameras():
                 peer.warm_up()
                 assert peer.state() == "active"
                 assert peer.result_of(peer.send_good()) is not None, node.log()
-        code, _ = node.stop()
+        code = node.stop()
         assert code == 0, node.log()
         assert node.log().count("loaded fake completer, shared") == 2

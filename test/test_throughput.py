@@ -48,6 +48,8 @@ def test_the_figures_of_a_budget_belong_together(completer: Completer) -> None:
     greedy = dataclasses.replace(completer.settings, queries=dataclasses.replace(
         completer.settings.queries, readout="greedy"))
     assert not Readout.of(greedy).stop_early  # it spells the last digit too
+    paper = with_values(Settings(), {"queries.preset": "paper"})
+    assert Readout.of(paper) == Readout("greedy")
     assert row["tokens_per_s"] == pytest.approx(40 * 9 / (row["query_pass_ms"] / 1000))
     assert row["share_of_matmul_peak"] == pytest.approx(
         row["query_pass_tflops"] / figures["matmul_tflops"])
