@@ -47,6 +47,16 @@ def test_depth_whose_info_does_not_come_goes_on_in_its_order() -> None:
     assert gate.sent == ["first", "second"] and gate.dropped == []
 
 
+def test_at_the_end_depth_goes_on_without_its_info_and_no_image_without_the_intrinsics() -> None:
+    for infos, sent in (["camera_info"], ["last"]), ([], []):
+        gate = Gate(has_own_info=True)
+        for role in infos:
+            gate.infos.add_info(role, "info")
+        gate.add("last")
+        gate.infos.expire(patience=False)
+        assert gate.sent == sent
+
+
 def test_depth_without_an_own_info_waits_for_none() -> None:
     gate = Gate()
     gate.infos.add_info("camera_info", "info")

@@ -5,6 +5,7 @@ Topics are not ordered: the first camera info may come just after its image.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -52,8 +53,14 @@ class FirstInfos:
             self.drop()
             self._waiting = image, sparse
 
-    def expire(self) -> None:
-        """Send the pair that waits, when it has all or has waited for long enough."""
+    def expire(self, patience: bool = True) -> None:
+        """Send the pair that waits, when it has all or has waited for long enough.
+
+        Args:
+            patience: False = depth waits no longer, as nothing comes any more.
+        """
+        if not patience:
+            self._patient_until_s = -math.inf
         if self._waiting is not None and self._lacking(self._waiting[1]) is None:
             waiting, self._waiting = self._waiting, None
             self._send(*waiting)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sdim_ros.core.config import SOURCES, Settings, sources_of
-from sdim_ros.core.first_infos import OWN_INFO, PATIENCE_S, FirstInfos
+from sdim_ros.core.first_infos import OWN_INFO, FirstInfos
 from sdim_ros.core.frame_reader import Job
 from sdim_ros.core.images import read_depth_image
 from sdim_ros.core.projection import clean_depth
@@ -128,9 +128,9 @@ class BagSets:
                 self._take(role, message)
             yield from self._due()
         # Nothing comes any more: who waits goes on with what there is.
-        self.now_ns += round((self._settings.sync.timeout_s + PATIENCE_S) * 1e9)
+        self.now_ns += round((self._settings.sync.timeout_s + 1) * 1e9)
         self._sync.expire()
-        self._infos.expire()
+        self._infos.expire(patience=False)
         yield from self._due(everything=True)
         self._finish()
 
