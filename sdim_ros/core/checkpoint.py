@@ -89,7 +89,7 @@ def load(settings: ModelSettings, *, merge: bool = True) -> SdimModel:
     except RuntimeError as problem:  # of memory, or of a GPU that fails
         raise ModelUnavailable(
             f"checkpoint {source}: it cannot be put on {device} as {dtype} "
-            f"({str(problem).splitlines()[0]}); free memory there, or set model.device, "
+            f"({_first_line(problem)}); free memory there, or set model.device, "
             "model.dtype or model.quantization") from problem
     if settings.quantization != "none":
         # Imported here, since few use it: it imports the model.
@@ -198,7 +198,7 @@ def _snapshot(name: str, settings: ModelSettings) -> Path:
         return folder
     except OSError as problem:
         hint = "it is not in the local cache and model.allow_download is not set" if local else (
-            str(problem).strip().splitlines()[0])
+            f"it cannot be fetched ({_first_line(problem)})")
         raise ModelUnavailable(
             f"checkpoint {name}: no such folder, and taken as a Hugging Face id {hint}"
             ) from problem
@@ -373,6 +373,10 @@ def _sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).strip() or type(problem).__name__).splitlines()[0]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Training:
             weight_decay=recipe.training.weight_decay, betas=(0.9, 0.98))
         if tensors:
             training_state.restore(tensors, self.model, self.optimizer)
-        self._saved = self.step
+        self._saved = self.step if tensors else None
 
     @property
     def step(self) -> int:
