@@ -39,6 +39,7 @@ from sdim_ros.core.types import (
     Answers, BadInput, DenseDepth, Frame, ModelFailed, ModelLost, ModelUnavailable, Stats)
 
 WIDTH, HEIGHT = 32, 24
+LAUNCH_KILLS_S = 10  # after Ctrl-C: 5 s later it sends SIGTERM, and in another 5 s SIGKILL
 # The top left pixel tells the fake to misbehave.
 RAISE, DIE, FAIL, LOSE = ((255, 0, 255 - i) for i in range(4))
 
@@ -127,9 +128,9 @@ class NodeProcess:
         return Path(self._log.name).read_text()
 
     def stop(self, signal_number: int = signal.SIGINT) -> int:
-        """Signal the process; the exit code with which it ends."""
+        """Signal the process; the exit code with which it ends before launch would kill it."""
         self.process.send_signal(signal_number)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=LAUNCH_KILLS_S)
 
 
 class Peer:
@@ -215,6 +216,16 @@ class Peer:
     def send_good(self) -> int:
         """Publish a pair that the node can use; returns its stamp."""
         return self.send(colour_image(), depth_image(sparse_depth()))
+
+    def worker_is(self, state: str) -> bool:
+        """Wait for this state of the worker on /diagnostics; False when it does not come."""
+        return self.spin_until(lambda: self.diagnosed("worker").get("state") == state)
+
+    def keep_busy(self) -> bool:
+        """Send pairs until the worker computes: before discovery is over they go astray."""
+        return self.spin_until(lambda: (
+            self.send_good(), self.spin_until(lambda: False, 0.1),
+            self.diagnosed("worker").get("state") == "busy")[-1], 30)
 
     def result_of(self, time_ns: int, timeout_s: float = 10.0) -> Image | None:
         """The depth map with this stamp, or None when it does not come in time."""

@@ -150,7 +150,7 @@ def test_what_is_no_picture_is_refused_with_its_format(data):
 
 def test_a_picture_of_16_bits_is_refused():
     data = picture(".png", SMOOTH[:, :, 0].astype(np.uint16) * 200)
-    with pytest.raises(BadInput, match="kind I;16: expected 8 bits"):
+    with pytest.raises(BadInput, match="pixels of uint16: expected 8 bits"):
         read_compressed_colour(message("mono16; png compressed", data), LIMIT)
 
 

@@ -75,9 +75,9 @@ def test_an_impossible_transition_changes_nothing_or_ends_the_process(peer):
 def test_deactivate_during_a_frame_discards_its_result(peer):
     with NodeProcess(FAKE_DELAY_S="1.0", parameters={"diagnostics.period_s": 0.1}) as node:
         peer.warm_up()
-        assert peer.spin_until(lambda: peer.diagnosed("worker").get("state") == "idle")
+        assert peer.worker_is("idle")
         sent = peer.send_good()
-        assert peer.spin_until(lambda: peer.diagnosed("worker").get("state") == "busy"), node.log()
+        assert peer.worker_is("busy"), node.log()
         assert peer.transition("deactivate")
         assert peer.transition("activate")
         peer.warm_up()

@@ -120,9 +120,9 @@ def test_parameters_take_effect_at_the_next_frame(peer):
 def test_a_parameter_that_changes_during_a_frame_waits_for_the_next_one(peer):
     with NodeProcess(FAKE_DELAY_S="1.0", parameters={"diagnostics.period_s": 0.1}) as node:
         peer.warm_up()
-        assert peer.spin_until(lambda: peer.diagnosed("worker").get("state") == "idle")
+        assert peer.worker_is("idle")
         during = peer.send_good()
-        assert peer.spin_until(lambda: peer.diagnosed("worker").get("state") == "busy"), node.log()
+        assert peer.worker_is("busy"), node.log()
         assert peer.set_parameters(output__encoding="16UC1").successful
         assert peer.result_of(during).encoding == "32FC1"
         assert peer.result_of(peer.send_good()).encoding == "16UC1"
@@ -151,7 +151,7 @@ def test_output_qos_can_be_overridden_by_a_parameter(peer):
 def test_newest_frame_wins_when_the_model_is_slow(peer):
     with NodeProcess(FAKE_DELAY_S="0.4", parameters={"diagnostics.period_s": 0.1}):
         peer.warm_up()
-        peer.spin_until(lambda: peer.diagnosed("worker").get("state") == "idle")
+        peer.worker_is("idle")
         sent = []
         for _ in range(10):
             sent.append(peer.send_good())
@@ -170,9 +170,7 @@ def test_signals_end_the_node_with_0_at_any_moment(peer, signal_number, moment):
         if moment == "idle":
             peer.warm_up()
         elif moment == "computing":
-            assert peer.spin_until(lambda: (
-                peer.send_good(), peer.spin_until(lambda: False, 0.1),
-                peer.diagnosed("worker").get("state") == "busy")[-1], 30)
+            assert peer.keep_busy(), node.log()
         else:
             assert peer.spin_until(
                 lambda: "completion_node" in peer.node.get_node_names(), 30)
@@ -185,9 +183,7 @@ def test_signals_end_the_node_with_0_at_any_moment(peer, signal_number, moment):
 def test_second_interrupt_during_shutdown_leaves_no_traceback(peer):
     # A frame that takes long holds the shutdown up, so that more signals come in its midst.
     with NodeProcess(FAKE_DELAY_S="30", parameters={"diagnostics.period_s": 0.1}) as node:
-        assert peer.spin_until(lambda: (
-            peer.send_good(), peer.spin_until(lambda: False, 0.1),
-            peer.diagnosed("worker").get("state") == "busy")[-1], 30)
+        assert peer.keep_busy(), node.log()
         sent = 0
         while node.process.poll() is None and sent < 400:
             node.process.send_signal(signal.SIGINT)

@@ -87,6 +87,28 @@ def test_cameras_take_turns_and_each_has_its_own_settings():
     assert all(beats)
 
 
+def test_who_came_first_is_served_first():
+    models = []
+    shared = SharedModel(lambda settings: models.append(Slow(settings)) or models[0])
+    cameras = [shared.completer(with_values(Settings(), {"queries.budget": i})) for i in range(4)]
+    beats = [0, 0, 0]
+
+    def wait(i):
+        def beat():
+            beats[i] += 1
+        with cameras[i].turn(beat) as living:
+            cameras[i].complete(FRAME, beat=living)
+
+    threads = [threading.Thread(target=wait, args=(i,)) for i in range(3)]
+    with cameras[3].turn(lambda: None) as living:
+        for i in (2, 0, 1):
+            threads[i].start()
+            wait_until(lambda i=i: (living(), time.sleep(0.01), beats[i])[-1])  # it is queued
+    for thread in threads:
+        thread.join(10)
+    assert models[0].served == [2, 0, 1]
+
+
 def test_what_a_camera_remembers_of_its_frames_helps_no_other_camera():
     models = []
     shared = SharedModel(lambda settings: models.append(FakeCompleter(settings)) or models[0])

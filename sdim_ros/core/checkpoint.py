@@ -181,9 +181,16 @@ def _load(source: str, settings: ModelSettings, dtype: torch.dtype) -> SdimModel
         raise ModelUnavailable(
             f"checkpoint {folder}: no config.json or sdim.json in it; expected the folder that "
             "`sdim train` wrote")
-    if "sdim" in _read_json(folder / "config.json"):
-        return _load_whole(folder)
-    return _load_stock(folder, source, settings, dtype)
+    if _is_stock(folder):
+        return _load_stock(folder, source, settings, dtype)
+    return _load_whole(folder)
+
+
+def _is_stock(folder: Path) -> bool:
+    """Whether it describes a model that ``sdim train`` did not write."""
+    described = folder / "config.json"
+    return (described.is_file() and not (folder / "sdim.json").is_file()
+            and "sdim" not in _read_json(described))
 
 
 def _snapshot(name: str, settings: ModelSettings) -> Path:
@@ -192,8 +199,7 @@ def _snapshot(name: str, settings: ModelSettings) -> Path:
     try:
         # The descriptions first: gigabytes of a model that will be refused are not fetched.
         folder = Path(snapshot_download(name, local_files_only=local, allow_patterns="*.json"))
-        if (folder / "sdim.json").is_file() or settings.allow_untrained or (
-                "sdim" in _read_json(folder / "config.json")):
+        if settings.allow_untrained or not _is_stock(folder):
             snapshot_download(name, local_files_only=local, allow_patterns=BASE_FILES)
         return folder
     except OSError as problem:

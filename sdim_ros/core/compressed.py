@@ -23,7 +23,6 @@ from sdim_ros.core.types import BadInput
 _CONFIG = struct.Struct("<iff")
 _RVL_SIZE = struct.Struct("<II")  # columns, rows
 _PICTURES = ("JPEG", "PNG")
-_COLOUR_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 def read_compressed_colour(message: Any, max_pixels: int) -> np.ndarray:
@@ -33,16 +32,17 @@ def read_compressed_colour(message: Any, max_pixels: int) -> np.ndarray:
         BadInput: ``encoding`` or ``image_size``.
     """
     data = bytes(message.data)
-    _check_picture(data, f"compressed image of format '{message.format}'", _PICTURES, max_pixels,
-                   colour=True)
+    what = f"compressed image of format '{message.format}'"
+    _check_picture(data, what, _PICTURES, max_pixels)
     # A camera's intrinsics are those of the pixels as they are stored.
     how = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
     image = cv2.imdecode(np.frombuffer(data, np.uint8), how)
-    if image is not None and image.dtype != np.uint8:  # Pillow calls three channels of 16 bits RGB
-        raise _too_deep(f"compressed image of format '{message.format}'", str(image.dtype))
     if image is None:
-        raise BadInput("encoding", f"compressed image of format '{message.format}' is damaged: "
-                       "expected a whole JPEG or PNG; check the link to the publisher")
+        raise BadInput("encoding", f"{what} is damaged: expected a whole JPEG or PNG; check the "
+                       "link to the publisher")
+    if image.dtype != np.uint8:
+        raise BadInput("encoding", f"{what} has pixels of {image.dtype}: expected 8 bits a "
+                       "channel; which of 16 bits are used is not said")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -79,22 +79,14 @@ def read_compressed_depth(message: Any, max_pixels: int) -> np.ndarray:
     return depth
 
 
-def _check_picture(data: bytes, what: str, formats: tuple[str, ...], max_pixels: int,
-                   colour: bool = False) -> None:
+def _check_picture(data: bytes, what: str, formats: tuple[str, ...], max_pixels: int) -> None:
     """Refuse by the header alone, before anything of the picture's size is allocated."""
     try:
         with Image.open(io.BytesIO(data), formats=formats) as picture:
             check_size(picture, max_pixels)
-            if colour and picture.mode not in _COLOUR_MODES:
-                raise _too_deep(what, picture.mode)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as problem:
         raise BadInput("encoding", f"{what} cannot be decoded: expected {' or '.join(formats)}; "
                        "set the publisher's codec") from problem
-
-
-def _too_deep(what: str, kind: str) -> BadInput:
-    return BadInput("encoding", f"{what} has pixels of kind {kind}: expected 8 bits a channel; "
-                    "which of 16 bits are used is not said")
 
 
 def _decode_png(data: bytes, max_pixels: int) -> np.ndarray:

@@ -68,8 +68,8 @@ class FirstInfos:
     def drop(self) -> None:
         """Give up the pair that waits, if any."""
         if self._waiting is not None:
-            waiting, self._waiting = self._waiting, None
-            self._dropped(self._lacking(waiting[1]) or "camera_info")
+            self._waiting = None
+            self._dropped(OWN_INFO if "camera_info" in self.latest else "camera_info")
 
     def _lacking(self, sparse: Mapping[str, Any]) -> str | None:
         """The role of the info that a pair needs and that is not there."""

@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -201,7 +200,7 @@ def run(args: argparse.Namespace) -> int:
     completer = load_completer(settings)
     adaptation = Adaptation(completer, settings.adaptation, seeds[0])
     results: list[FrameResult] = []
-    courses, skipped, learnt = [], {}, None
+    courses, skipped, saved = [], {}, ""
     measured = (1 if args.online else 2) * (count - first)
     passes = (measured + adapting) * len(seeds)
     with Progress(console=Console(stderr=True)) as progress:
@@ -213,14 +212,13 @@ def run(args: argparse.Namespace) -> int:
             courses.append(course_of(
                 seed, adaptation, tuning.course.judgements, tuning.course.errors, poisons))
             skipped |= tuning.skipped
-            if adaptation.version and learnt is None:  # one adapter, of the first draw that helped
-                learnt = {"weights": adaptation.weights(), "about": {
-                    "steps": adaptation.steps_in_use, "seed": seed}}
-    said = _saved(out, args, settings, adaptation, learnt)
+            if adaptation.version and not saved:  # one adapter, of the first draw that helped
+                saved = _save(out, args, settings, adaptation, seed)
     shown = [frame for number, *frame in tuning.frames(count - 1)]
     adaptation_report.write(out, args, settings, completer, results, courses, skipped,
                             adaptation_report.before_and_after(adaptation, shown))
-    Console().print(said, highlight=False, soft_wrap=True)
+    Console().print(saved or "nothing that was learnt is better: no adapter was written",
+                    highlight=False, soft_wrap=True)
     if args.adapt is None and not args.online:
         Console().print("the frames that it learnt from were measured: --adapt N keeps the others "
                         "apart", highlight=False, soft_wrap=True)
@@ -229,18 +227,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _saved(out: Path, args: argparse.Namespace, settings: Settings, adaptation: Adaptation,
-           learnt: dict[str, Any] | None) -> str:
-    """Write the adapter, where there is one; says what became of it."""
-    if learnt is None:
-        return "nothing that was learnt is better: no adapter was written"
+def _save(out: Path, args: argparse.Namespace, settings: Settings, adaptation: Adaptation,
+          seed: int) -> str:
+    """Write what was learnt as an adapter; says where it is."""
     base = settings.model.checkpoint or report.EMBEDDED
-    path = adapter_files.save(out / "adapter", learnt["weights"], {
+    path = adapter_files.save(out / "adapter", adaptation.weights(), {
         "base": adapter_files.base_of(base, adaptation.original()),
-        "command": shlex.join(args.command_line), **learnt["about"],
+        "command": shlex.join(args.command_line), "steps": adaptation.steps_in_use, "seed": seed,
         "settings": dataclasses.asdict(settings.adaptation)})
-    return (f"{path} holds what was learnt with seed {learnt['about']['seed']}; its folder is for "
-            "adaptation.folder")
+    return f"{path} holds what was learnt with seed {seed}; its folder is for adaptation.folder"
 
 
 def _tune(tuning: Tuning, count: int, show: Callable[[], None]) -> list[FrameResult]:

@@ -26,7 +26,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message, serialize_message
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 import sdim_ros
@@ -34,11 +34,12 @@ from sdim_ros.core import sensor_data
 from sdim_ros.core.config import Settings, leaves
 from sdim_ros.core.types import Frame, SdimError
 from sdim_ros.ros import messages
+from sdim_ros.ros.outputs import TOPICS
 from sdim_ros.tools.bag_writer import BagWriter
 
 SENT = {"image": Image, "camera_info": CameraInfo, "sparse_depth/image": Image}
-HEARD = {"depth/completed": Image, "depth/confidence": Image, "depth/points": PointCloud2,
-           "depth/camera_info": CameraInfo}
+HEARD = {topic: TOPICS[topic] for topic in (
+    "depth/completed", "depth/confidence", "depth/points", "depth/camera_info")}
 NODE_COMMAND = (sys.executable, "-m", "sdim_ros.ros.process")
 # Fast DDS 2 of Jazzy knows the profile by another name, of which later ones complain.
 PROFILE_VARIABLE = ("FASTRTPS_DEFAULT_PROFILES_FILE" if os.environ.get("ROS_DISTRO") == "jazzy"

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     log = TrainingLog(args.out, training.step, console, writes=parallel.main)
     numbers = share(range(training.step, end), every.accumulate, parallel.rank, parallel.count)
     with Stop() as stop, _progress(console) as bar:
-        _judge(training, end, frames, log, console)  # where it was killed in that
+        _judge(training, end, frames, log, console)  # of a run that was killed while it validated
         task = bar.add_task("training", total=end, completed=training.step, note="")
         since = time.perf_counter()
         for batches in batches_of_steps(frames.training, numbers, every.accumulate, args.workers):

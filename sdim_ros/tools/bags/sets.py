@@ -22,8 +22,8 @@ from sdim_ros.core.sensor_data import stamp_ns
 from sdim_ros.core.synchronizer import FrameSynchronizer
 from sdim_ros.core.types import BadInput
 from sdim_ros.tools.bags.reading import Bag
-from sdim_ros.tools.bags.topics import Reference
 from sdim_ros.tools.bags.tf_tree import MOVING, STATIC, TfTree
+from sdim_ros.tools.bags.topics import Reference
 
 INFOS = ("camera_info", OWN_INFO)
 # How long after its image a ground truth may have been recorded, in the bag's time.
