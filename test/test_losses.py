@@ -65,3 +65,15 @@ def test_a_coarser_guess_is_compared_at_the_size_of_the_labels() -> None:
     fills = torch.full((2, 1, 6, 8), 3.0).log()
     mixing = PLAIN.expand(2, 3, 2, 2)
     assert guess_loss(mixing, fills, torch.full((2, 13, 17), 3.0)) == pytest.approx(0, abs=1e-5)
+
+
+def test_against_the_fills_an_image_that_is_hard_to_fill_counts_as_much_as_an_easy_one() -> None:
+    labels = torch.full((2, 2, 2), 2.0)
+    fills = torch.tensor([2.2, 6.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2).log()  # easy and hard
+    plain = PLAIN.expand(2, 3, 2, 2)
+    easy, hard = (guess_loss(plain[:1], fills[n:n + 1], labels[:1], against_fills=True)
+                  for n in (0, 1))
+    assert easy == pytest.approx(0.15 / 0.16, rel=1e-3) and hard == pytest.approx(1, abs=0.01)
+    assert guess_loss(plain, fills, labels, against_fills=True) == pytest.approx(
+        (easy.item() + hard.item()) / 2)
+    assert guess_loss(plain, labels[:, None].log(), labels, against_fills=True) == 0

@@ -12,6 +12,7 @@ from sdim_ros.core.prompts import NumberFormat
 # In the number's unit: metres, or medians of the frame.
 SMALLEST_DIVISOR = 0.3
 LARGEST_ERROR = 5.0
+NEARLY_NO_ERROR = 0.01  # of the fills: where they are right, small errors of the guess are small
 
 
 def text_loss(logits: Tensor, digits: Tensor, number: NumberFormat, metric_weight: float,
@@ -45,13 +46,16 @@ def text_loss(logits: Tensor, digits: Tensor, number: NumberFormat, metric_weigh
     return loss.mean()
 
 
-def guess_loss(mixing: Tensor, fills: Tensor, labels: Tensor) -> Tensor:
+def guess_loss(mixing: Tensor, fills: Tensor, labels: Tensor, against_fills: bool = False
+               ) -> Tensor:
     """Half the relative and half the absolute error of the guess, in the number's unit.
 
     Args:
         mixing: (B, F + 2, any size), of ``Fused``.
         fills: (B, F, h, w), log of the depth.
         labels: (B, H, W), the true depth, 0 = unknown; mixing and fills are resized to it.
+        against_fills: divide the error of each image by that of the median of its fills, so that
+            images with few points, where every guess is far off, do not outweigh the others.
 
     Returns:
         a scalar, the mean over the images of their means.
@@ -59,9 +63,16 @@ def guess_loss(mixing: Tensor, fills: Tensor, labels: Tensor) -> Tensor:
     size = labels.shape[-2:]
     mixing, fills = (functional.interpolate(part.float(), size, mode="bilinear",
                                             align_corners=False) for part in (mixing, fills))
-    said = mix_fills(mixing, fills).exp()
+    error = _image_errors(mix_fills(mixing, fills).exp(), labels)
+    if against_fills:
+        error = error / (_image_errors(fills.median(1).values.exp(), labels) + NEARLY_NO_ERROR)
+    return error.mean()
+
+
+def _image_errors(said: Tensor, labels: Tensor) -> Tensor:
+    """(B, H, W) each -> (B,), the means over the known pixels."""
     known = labels > 0
     # A few far pixels must not outweigh a whole image.
     error = (said - labels).abs() * known
     both = error / labels.clamp(min=SMALLEST_DIVISOR) + error.clamp(max=LARGEST_ERROR)
-    return (both.sum((1, 2)) / (2 * known.sum((1, 2)).clamp(min=1))).mean()
+    return both.sum((1, 2)) / (2 * known.sum((1, 2)).clamp(min=1))

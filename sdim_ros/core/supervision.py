@@ -168,11 +168,13 @@ class LossWeights:
         metric: lambda of the L1 through text.
         slots: of each digit in the cross-entropy; None = equal.
         guess: of the fusion's guess, where it makes one.
+        against_fills: hold that guess against the fills of its image, as in ``guess_loss``.
     """
 
     metric: float = 0.3
     slots: tuple[float, ...] | None = None
     guess: float = 10.0
+    against_fills: bool = False
 
 
 @contextmanager
@@ -205,7 +207,8 @@ def supervised_loss(model: SdimModel, batch: Batch, weights: LossWeights,
     parts = {"cross_entropy": entropy,
              "metric_term": (loss.detach() - entropy) / (weights.metric or 1.0)}
     if prefix.mixing is not None:
-        labels = torch.from_numpy(np.stack(batch.labels) / batch.unit[:, None, None])
-        guessed = guess_loss(prefix.mixing, inputs.depth[:, 2:], labels.to(inputs.depth))
+        units = np.float32(batch.unit)[:, None, None]
+        labels = torch.from_numpy(np.stack(batch.labels) / units).to(inputs.depth)
+        guessed = guess_loss(prefix.mixing, inputs.depth[:, 2:], labels, weights.against_fills)
         loss, parts["guess"] = loss + weights.guess * guessed, guessed.detach()
     return loss, parts

@@ -38,7 +38,8 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.recipe = model, recipe
         self._weights = LossWeights(
-            recipe.metric_weight, recipe.slot_weights, recipe.guess_weight)
+            recipe.metric_weight, recipe.slot_weights, recipe.guess_weight,
+            recipe.guess_against_fills)
         self._ends: list[Tensor] = []
         if keep_ends:
             model.qwen.model.language_model.register_forward_hook(self._keep_end)

@@ -25,9 +25,11 @@ from sdim_ros.core.types import BadSetting
 from sdim_ros.tools.training.data_recipe import DataRecipe, PatternRecipe
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+STORED = ("float32", "float16")
 # These say where, how long and how often, not what is learned: a run may go on with others.
 FREE_KEYS = ("training.steps", "training.accumulate", "training.gradient_checkpointing",
-             "training.checkpoint_every", "training.validate_every", "training.picture_every")
+             "training.checkpoint_every", "training.validate_every", "training.picture_every",
+             "training.stored")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,12 @@ class TrainingRecipe:
         metric_weight: lambda of the L1 error through text.
         slot_weights: of each digit in the cross-entropy; None = equal.
         guess_weight: of the loss of the fusion's guess, where it makes one.
+        guess_against_fills: count the guess's error of each image against that of its fills.
         spelling: steps before the first, in which a model from nothing learns to write the
             number that it is told, without pictures.
         checkpoint_every, validate_every, picture_every: in steps; 0 = only at the end, for
             pictures never.
+        stored: number type of the weights of a whole model on disk; an adapter's are float32.
     """
 
     steps: int
@@ -68,10 +72,12 @@ class TrainingRecipe:
     metric_weight: float = 0.3
     slot_weights: tuple[float, ...] | None = None
     guess_weight: float = 10.0
+    guess_against_fills: bool = False
     spelling: int = 0
     checkpoint_every: int = 200
     validate_every: int = 400
     picture_every: int = 0
+    stored: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +233,7 @@ def _check(recipe: Recipe) -> None:
     _check_ranges(recipe)
     t, sdim = recipe.training, recipe.sdim
     _choice("training.precision", t.precision, PRECISIONS)
+    _choice("training.stored", t.stored, STORED)
     if t.slot_weights is not None and len(t.slot_weights) != sdim.number.digits:
         raise BadSetting(
             f"training.slot_weights has {len(t.slot_weights)} values: expected one for each of "

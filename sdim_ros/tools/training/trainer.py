@@ -163,7 +163,8 @@ class Training:
         if not self.parallel.main:
             return
         if self._base is None:
-            checkpoint.save(self.model, self.folder / name, state=state)
+            dtype = getattr(torch, self.recipe.training.stored)
+            checkpoint.save(self.model, self.folder / name, dtype, state)
         else:
             checkpoint.save_adapter(
                 self.model, self.folder / name, self._base, self.recipe.lora, state)
