@@ -167,22 +167,22 @@ def test_the_model_gets_the_trust_that_it_earns() -> None:
     assert fit_blend(only, truth, rng.permutation(truth)).trust == 0
 
 
-@pytest.mark.parametrize("case", ["lower_rmse", "lower_mae"])
-def test_the_model_may_not_trade_one_error_for_the_other(case: str) -> None:
+def test_answers_near_the_mean_of_two_surfaces_are_not_believed_for_their_small_rmse() -> None:
     truth = np.full(2000, 2, np.float32)
-    few_large, many_small = truth.copy(), truth.copy()
-    if case == "lower_rmse":
-        few_large[:400] += 1
-        many_small += 0.25
-        base, answers = few_large, many_small
-    else:
-        few_large[:100] += 1
-        many_small += 0.2
-        base, answers = many_small, few_large
+    base, answers = truth.copy(), truth + np.float32(0.25)
+    base[:400] += 1
     trust = fit_blend({method: base for method in BLENDED}, truth, answers).trust
     before, after = base - truth, base + trust * (answers - base) - truth
     assert np.abs(after).mean() <= np.abs(before).mean()
-    assert np.square(after).mean() <= np.square(before).mean()
+
+
+def test_a_few_far_points_do_not_decide_the_trust() -> None:
+    truth = np.full(2000, 2, np.float32)
+    truth[:10] = 100
+    base, answers = truth.copy(), truth.copy()
+    base[10:] += 0.2
+    answers[:10] += 50  # in metres all these errors together are larger than those of the fill
+    assert fit_blend({method: base for method in BLENDED}, truth, answers).trust > 0.8
 
 
 def test_fixed_method_and_trust_are_obeyed() -> None:
