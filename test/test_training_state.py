@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 from models import random_model
-from training_runs import small_recipe
+from training_runs import small_recipe, write_frames
 
 from sdim_ros.core import checkpoint
+from sdim_ros.core.config import ModelSettings
 from sdim_ros.core.model import SdimModel
 from sdim_ros.core.types import BadSetting
 from sdim_ros.tools.training import state as training_state
+from sdim_ros.tools.training.batches import TrainingBatches
+from sdim_ros.tools.training.parallel import Parallel
 from sdim_ros.tools.training.state import Progress
+from sdim_ros.tools.training.trainer import Training
 
 
 def stepped(model: SdimModel) -> torch.optim.Optimizer:
@@ -140,3 +144,29 @@ def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
     training_state.sweep(tmp_path)
     assert not any(path.exists() for path in left)
     assert training_state.read(tmp_path, small_recipe(), 1, 1)[0].step == 3
+
+
+def advanced(frames: Path, folder: Path, stored: str) -> tuple[Training, list[float]]:
+    """A run after two more steps, saved, and their losses."""
+    folder.mkdir(exist_ok=True)
+    run = Training(small_recipe(frames, stored=stored), Parallel(cpu=True), folder)
+    source = TrainingBatches(run.recipe.data, run.model.config, 2, 12, 0, 100, folder)
+    losses = [run.advance([source[i]])["loss"] for i in range(run.step, run.step + 2)]
+    run.save()
+    return run, losses
+
+
+def test_a_checkpoint_can_be_stored_in_16_bits_while_the_run_goes_on_in_32(tmp_path: Path) -> None:
+    frames = write_frames(tmp_path / "frames")
+    sizes = {}
+    for stored in ("float32", "float16"):
+        run, _ = advanced(frames, tmp_path / stored, stored)
+        sizes[stored] = (tmp_path / stored / "last" / "model.safetensors").stat().st_size
+    assert sizes["float16"] < 0.6 * sizes["float32"]
+    loaded = checkpoint.load(ModelSettings(checkpoint=str(tmp_path / "float16" / "last")))
+    assert loaded.dtype == torch.float32
+    for name, value in run.model.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], value, rtol=1e-3, atol=1e-6)
+    (_, half), (_, whole) = (advanced(frames, tmp_path / stored, stored)
+                             for stored in ("float16", "float32"))
+    assert half == pytest.approx(whole, rel=1e-6)
