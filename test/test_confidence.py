@@ -153,8 +153,9 @@ def test_few_points_give_a_confidence_and_a_wide_interval(
     sure, interval, depth, truth, sparse = complete(0, points)
     assert np.isfinite(sure).all() and (sure > 0).all() and np.isfinite(interval).all()
     missing = sparse == 0
-    _, narrow, other, _, _ = scenes[0]
-    assert np.median((interval / depth)[missing]) > 1.25 * np.median(narrow / other)
+    # One scene's intervals are wide where its answers, good or bad, are believed.
+    usual = np.median([np.median(narrow / other) for _, narrow, other, _, _ in scenes])
+    assert np.median((interval / depth)[missing]) > 1.5 * usual
     assert (np.abs(depth - truth) <= interval)[missing].mean() > 0.8
 
 
